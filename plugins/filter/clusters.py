@@ -1,0 +1,120 @@
+# Copyright (c) 2026, the hpclab.swarm authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with the clusters asked for, and whose keys log in: asked on the controller, before any PC is touched."""
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import Counter
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from ansible.errors import AnsibleFilterError
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+KEYS = (
+    "name", "variant", "image", "pcs", "workers", "slots", "master", "cpus", "memory", "shm_size", "ssh_port", "members",
+    "placement", "subnet", "mounts", "environment", "grace_period", "timeout",
+)
+KEY_TYPES = re.compile(r"(sk-)?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+)(@openssh\.com)?")
+
+
+def _public_key(text, where):
+    """One line of authorized_keys, checked; says where it stands when it is none, and never what it says."""
+    if "PRIVATE KEY" in text:
+        raise AnsibleFilterError(f"{where} is a private key; give the public one that lies beside it (its name ends in .pub)")
+    kind, _sep, rest = text.strip().partition(" ")
+    body = rest.split(" ")[0]
+    try:
+        # The body begins with the length of the type's name, and that name.
+        if KEY_TYPES.fullmatch(kind) and base64.b64decode(body, validate=True)[4:4 + len(kind)] == kind.encode():
+            return text.strip()
+    except binascii.Error:
+        pass
+    raise AnsibleFilterError(f"{where} is no public ssh key; it should read like 'ssh-ed25519 AAAA… name'")
+
+
+def public_keys(members):
+    """The public keys of the members: each one a key itself, a .pub file, or a folder of them on the controller."""
+    keys = []
+    for number, member in enumerate(members, 1):
+        member = str(member)
+        if "PRIVATE KEY" in member or KEY_TYPES.match(member):
+            keys.append(_public_key(member, f"entry {number} of mpi_stack_members"))
+            continue
+        path = Path(member).expanduser()
+        files = sorted(path.glob("*.pub")) if path.is_dir() else [path]
+        if not files:
+            raise AnsibleFilterError(f"mpi_stack_members: the folder {member} holds no .pub file; put the members' public keys there")
+        for file in files:
+            if not file.is_file():
+                raise AnsibleFilterError(f"mpi_stack_members: {member} is neither a public ssh key nor a file or folder on this machine")
+            keys += [_public_key(line, str(file)) for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return sorted(set(keys))
+
+
+def _row_findings(row, pcs, variants):
+    """What is wrong in one row, seen alone."""
+    for key in sorted(row.keys() - set(KEYS)):
+        yield f"unknown key '{key}'; known are {', '.join(KEYS)}"
+    name = row.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        yield f"the name {name!r} is not one that Docker can use; take lower-case letters, digits and '-', a letter first, 31 at most"
+    if "variant" in row and row["variant"] not in variants:
+        yield f"there is no variant {row['variant']!r}; there are {', '.join(sorted(variants))}"
+    if "pcs" in row and "workers" in row:
+        yield "give pcs (one worker on each) or workers (so many anywhere), not both"
+    if "pcs" in row and (not isinstance(row["pcs"], list) or not row["pcs"]):
+        yield f"pcs is {row['pcs']!r}; name at least one PC, or leave pcs out for all of them"
+    named = [*(row["pcs"] if isinstance(row.get("pcs"), list) else []), *([row["master"]] if "master" in row else [])]
+    for pc in sorted({str(pc) for pc in named} - set(pcs)):
+        yield f"there is no PC {pc} in the lab; there are {', '.join(sorted(pcs))}"
+    for key in ("workers", "slots", "ssh_port"):
+        top = 65535 if key == "ssh_port" else 10000
+        if key in row and not (str(row[key]).isdigit() and 1 <= int(row[key]) <= top):
+            yield f"{key} is {row[key]!r}; give a whole number from 1 to {top}"
+    if "subnet" in row:
+        try:
+            IPv4Network(row["subnet"])
+        except ValueError:
+            yield f"subnet {row['subnet']!r} is no network in CIDR notation; give one like 10.213.8.0/24"
+    try:
+        public_keys(row.get("members", []))
+    except AnsibleFilterError as error:
+        yield str(error)
+
+
+def cluster_findings(clusters, pcs, manager, variants, members=()):
+    """What is wrong with mpi_stack_clusters: a list of sentences, empty if nothing is."""
+    if not isinstance(clusters, list) or not clusters or not all(isinstance(row, dict) for row in clusters):
+        return [f"mpi_stack_clusters is {clusters!r}; give a list of clusters, at least [{{name: mpi}}]"]
+    found = []
+    for row in clusters:
+        found += [f"cluster {row.get('name', '?')}: {finding}" for finding in _row_findings(row, pcs, variants)]
+    for name, times in Counter(str(row.get("name")) for row in clusters).items():
+        if times > 1:
+            found.append(f"{times} clusters are called {name}; give each its own name")
+    logins = Counter((str(row.get("master", manager)), str(row.get("ssh_port", 2222))) for row in clusters)
+    for (pc, port), times in logins.items():
+        if times > 1:
+            found.append(f"{times} clusters want port {port} of {pc} for logins; give each its own ssh_port")
+    if not found:
+        subnets = [(row["name"], IPv4Network(row["subnet"])) for row in clusters if "subnet" in row]
+        found += [
+            f"the subnets {net} of {name} and {other_net} of {other} overlap; give each cluster its own"
+            for number, (name, net) in enumerate(subnets)
+            for other, other_net in subnets[:number]
+            if net.overlaps(other_net)
+        ]
+    try:
+        public_keys(members)
+    except AnsibleFilterError as error:
+        found.append(str(error))
+    return found
+
+
+class FilterModule:
+    def filters(self):
+        return {"cluster_findings": cluster_findings, "public_keys": public_keys}
