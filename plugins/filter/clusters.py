@@ -16,7 +16,7 @@ from ansible.errors import AnsibleFilterError
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 KEYS = (
     "name", "variant", "image", "pcs", "workers", "slots", "master", "cpus", "memory", "shm_size", "ssh_port", "members",
-    "placement", "subnet", "mounts", "environment", "grace_period", "timeout",
+    "placement", "subnet", "mounts", "environment", "grace_period", "timeout", "force", "state",
 )
 KEY_TYPES = re.compile(r"(sk-)?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+)(@openssh\.com)?")
 
@@ -75,6 +75,8 @@ def _row_findings(row, pcs, variants):
         top = 65535 if key == "ssh_port" else 10000
         if key in row and not (str(row[key]).isdigit() and 1 <= int(row[key]) <= top):
             yield f"{key} is {row[key]!r}; give a whole number from 1 to {top}"
+    if row.get("state", "present") not in ("present", "absent"):
+        yield f"state is {row['state']!r}; give present or absent"
     if "subnet" in row:
         try:
             IPv4Network(row["subnet"])
