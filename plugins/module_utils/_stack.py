@@ -22,7 +22,7 @@ SHA256 = "hpclab.sha256"
 SUBNET_LATER = "(from the Swarm's address pool)"
 SSHD_PORT = 2222
 SECOND = 10**9
-OURS = ("MPI_ROLE", "MPI_CLUSTER", "MPI_WORKERS", "MPI_SUBNET", "MPI_SLOTS")
+OURS = ("MPI_ROLE", "MPI_CLUSTER", "MPI_WORKERS", "MPI_SUBNET", "MPI_SLOTS", "MPI_PC", "MPI_NUMBER")
 
 Room = namedtuple("Room", "nodes manager networks services subnet_size")
 Room.__doc__ = """What the engine says of the Swarm; manager is the name of the node asked."""
@@ -269,7 +269,9 @@ def plan(params, room, keys, there):
 
 def _worker(params, name, network, common):
     slots = params["slots"] or (1 if params["workers"] else None)
-    environment = dict(common["environment"], **({"MPI_SLOTS": slots} if slots else {}))
+    environment = dict(common["environment"], MPI_PC="{{.Node.Hostname}}", **({"MPI_SLOTS": slots} if slots else {}))
+    if params["workers"]:
+        environment["MPI_NUMBER"] = "{{.Task.Slot}}"
     spec = _service(params, name, dict(common, environment=environment), [network])
     if params["workers"]:
         spec["Mode"] = {"Replicated": {"Replicas": params["workers"]}}

@@ -199,7 +199,8 @@ def test_workers_on_pcs():
     assert worker["Mode"] == {"Global": {}}
     assert worker["TaskTemplate"]["Placement"]["Constraints"] == ["node.labels.hpclab.cluster.lab==true"]
     assert worker["TaskTemplate"]["ContainerSpec"]["Hostname"] == "{{.Node.Hostname}}"
-    assert env(worker) == {"MPI_ROLE": "worker", "MPI_CLUSTER": "lab", "MPI_WORKERS": "lab_worker", "MPI_SUBNET": "10.213.1.0/24"}
+    assert env(worker) == {
+        "MPI_ROLE": "worker", "MPI_CLUSTER": "lab", "MPI_WORKERS": "lab_worker", "MPI_SUBNET": "10.213.1.0/24", "MPI_PC": "{{.Node.Hostname}}"}
     assert [item["Target"] for item in worker["TaskTemplate"]["Networks"]] == ["lab_mpi"]
 
 
@@ -210,7 +211,7 @@ def test_a_number_of_workers():
     assert worker["Mode"] == {"Replicated": {"Replicas": 15}}
     assert worker["TaskTemplate"]["Placement"]["Constraints"] == ["node.labels.room==b12"]
     assert worker["TaskTemplate"]["ContainerSpec"]["Hostname"] == "{{.Node.Hostname}}-{{.Task.Slot}}"
-    assert env(worker)["MPI_SLOTS"] == "1"
+    assert (env(worker)["MPI_SLOTS"], env(worker)["MPI_NUMBER"]) == ("1", "{{.Task.Slot}}")
     assert worker["TaskTemplate"]["Resources"]["Limits"] == {"NanoCPUs": 1500000000, "MemoryBytes": 2**32}
 
 
