@@ -1,0 +1,67 @@
+# `make` alone says what there is
+PLAY := .venv/bin/ansible-playbook
+LAB := inventories/virtual_lab.ini
+KEYS := $(HOME)/.local/share/hpclab.swarm/lab
+LOGIN = ssh -p 2222 -i $(KEYS)/id_ed25519 -o UserKnownHostsFile=$(KEYS)/known_hosts_clusters -o StrictHostKeyChecking=accept-new \
+	mpiuser@$$(sed -n 's/^bob ansible_host=//p' $(LAB))
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+venv: .venv/ready
+.venv/ready: requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version.split()[0])'
+	@python3 -c 'import ensurepip' 2>/dev/null || { echo "Installing python3-venv"; $$([ $$(id -u) = 0 ] || echo sudo) apt-get install -y -q python3-venv; }
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	mkdir -p .venv/collections/ansible_collections/hpclab
+	ln -sfn ../../../.. .venv/collections/ansible_collections/hpclab/swarm
+	touch $@
+
+engine:
+	scripts/engine start
+
+lab: venv engine ## a virtual classroom on this machine: bob, alice, falco
+	$(PLAY) playbooks/virtual_lab.yml -e '{"virtual_lab_vars": {"mpi_stack_members": ["$(KEYS)"]}}'
+
+demo: lab ## the classroom, with a cluster over all its PCs
+	$(PLAY) site.yml -i $(LAB)
+	@echo; echo "Two jobs over all PCs, as a student starts them:"
+	@$(LOGIN) 'set -ex; mpirun python3 /opt/mpi/examples/mpi-hello-world.py; mpirun python3 /opt/mpi/examples/ring.py'
+	@echo; echo "Log in to the cluster: make login   (which is: $(LOGIN))"
+	@echo "Change it: edit the rows of mpi_stack_clusters as in inventories/lab.ini, or stop a PC (docker stop lab-falco), and: make demo"
+	@echo "Your own PCs: README.md. When you have seen enough: make demo-down (the classroom) or make demo-purge (all that it brought)"
+
+login: ## to the demo's cluster
+	@$(LOGIN)
+
+demo-down: venv ## removes the classroom
+	rm -f $(KEYS)/known_hosts_clusters
+	$(PLAY) playbooks/virtual_lab.yml -e virtual_lab_state=absent
+
+demo-purge: demo-down ## also the images, and what was cached or installed for it
+	scripts/engine purge
+	rm -rf ~/.cache/hpclab.swarm
+
+test: venv ## every test, from nothing (about 12 minutes)
+	@tests/run
+
+test-long: venv ## what takes longer: a room of 15 PCs
+	@tests/run engine room
+
+bench-deploy: demo ## figures: deploying again, scaling, latency and bandwidth
+	tests/bench/deploy
+
+lint: venv ## yamllint, ansible-lint
+	@tests/run lint
+
+unit: venv ## unit tests, with both SDKs
+	@tests/run unit unit_sdk5
+
+sanity: venv ## ansible-test sanity
+	@tests/run installed sanity
+
+docs: venv ## writes docs/reference from the modules' and roles' own documentation
+	scripts/docs
+
+.PHONY: help venv engine lab demo login demo-down demo-purge test test-long bench-deploy lint unit sanity docs

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the hpclab.swarm authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A room changes: each change in check mode, for real, and again, where nothing is left to do.
+
+The tests build on each other, in this order.
+"""
+
+from __future__ import annotations
+
+BOTH = [{"name": "mpi"}, {"name": "pi", "workers": 15, "ssh_port": 2223}]
+
+
+def converge(lab, **variables):
+    """Check mode predicts a change and makes none; the real run makes it; then nothing is left to do."""
+    before = lab.state()
+    predicted = lab.site("--check", "--diff", **variables)
+    assert predicted.rc == 0, predicted.output
+    assert predicted.changed > 0, predicted.output
+    assert lab.state() == before
+    done = lab.site("--diff", **variables)
+    assert done.rc == 0, done.output
+    assert done.changed > 0, done.output
+    again = lab.site("--check", "--diff", **variables)
+    assert (again.rc, again.changed) == (0, 0), again.output
+    return done
+
+
+def tasks(lab, cluster="mpi"):
+    return sorted(lab.docker("stack", "ps", cluster, "--filter", "desired-state=running", "-q").split())
+
+
+def test_a_second_cluster_beside_the_first(lab):
+    before = tasks(lab)
+    converge(lab, mpi_stack_clusters=BOTH)
+    assert tasks(lab) == before
+    _text, slots = lab.hostfile(cluster="pi", port=2223)
+    assert len(slots) == 15
+    assert set(slots.values()) == {1}
+    assert lab.hello(cluster="pi", port=2223) == slots
+    assert lab.module("mpi_hostfile", "name=pi")["slots"] == 15
+    assert set(lab.hello()) == set(lab.pcs)
+
+
+def test_clusters_share_nothing(lab):
+    keys = [lab.pc("bob").file(f"/etc/hpclab/clusters/{name}/{key}").content_string for name in ("mpi", "pi") for key in ("user_key", "host_key")]
+    assert len(set(keys)) == 4
+    subnets = [lab.inspect("network", f"{name}_mpi")["IPAM"]["Config"][0]["Subnet"] for name in ("mpi", "pi")]
+    assert len(set(subnets)) == 2
+    address = lab.module("mpi_hostfile", "name=pi")["hosts"][0]["address"]
+    said = lab.student(f"ssh -o ConnectTimeout=3 -o StrictHostKeyChecking=no -i /run/secrets/user_key -p 2222 {address} true")
+    assert said.returncode == 255
+
+
+def test_a_cluster_that_no_row_names_is_left_alone(lab):
+    before = tasks(lab, "pi")
+    done = lab.site()
+    assert (done.rc, done.changed) == (0, 0), done.output
+    assert tasks(lab, "pi") == before
+
+
+def test_a_cluster_removed_takes_its_own_with_it(lab):
+    before = tasks(lab)
+    converge(lab, mpi_stack_clusters=[{"name": "mpi"}, {**BOTH[1], "state": "absent"}])
+    assert not lab.pc("bob").file("/etc/hpclab/clusters/pi").exists
+    for kind in ("service", "secret", "network"):
+        assert lab.docker(kind, "ls", "-q", "--filter", "label=com.docker.stack.namespace=pi") == ""
+    assert tasks(lab) == before
+
+
+def test_a_member_comes_and_goes_without_a_restart(lab):
+    key = lab.tmp / "ada"
+    lab.command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ada", "-f", key)
+    before = tasks(lab)
+    assert lab.student("true", key=key).returncode == 255
+    converge(lab, mpi_stack_members=[str(lab.keys), f"{key}.pub"])
+    assert lab.student("echo hola", key=key).stdout == "hola\n"
+    done = lab.site()
+    assert done.rc == 0, done.output
+    assert lab.student("true", key=key).returncode == 255
+    assert tasks(lab) == before
+
+
+def test_a_pc_is_off(lab):
+    lab.change(virtual_lab_stopped=["falco"])
+    done = lab.site()
+    assert done.rc == 0, done.output
+    assert "2 of 3 PCs" in done.output
+    assert "falco" in done.output
+    assert set(lab.hello()) == {"bob", "alice"}
+    assert [missing["pc"] for missing in lab.module("mpi_hostfile", "name=mpi")["missing"]] in (["falco"], [])
+
+
+def test_it_comes_back(lab):
+    lab.change()
+    # its worker comes by itself
+    assert lab.wait(lambda: len(lab.hostfile()[1]) == 3, 90)
+    done = lab.site()
+    assert (done.rc, done.changed) == (0, 0), done.output
+    assert set(lab.hello()) == {"bob", "alice", "falco"}
+
+
+def test_a_pc_is_added(lab):
+    before = tasks(lab)
+    lab.change(virtual_lab_pcs=["bob", "alice", "falco", "dora"])
+    done = lab.site()
+    assert done.rc == 0, done.output
+    assert set(lab.hello()) == {"bob", "alice", "falco", "dora"}
+    assert set(before) < set(tasks(lab))
+    again = lab.site()
+    assert (again.rc, again.changed) == (0, 0), again.output
+
+
+def test_a_lost_key_is_made_anew_and_reaches_all(lab):
+    key = "user_key"
+    old = lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string
+    lab.pc("bob").check_output(f"rm /etc/hpclab/clusters/mpi/{key}")
+    done = lab.site("--diff")
+    assert done.rc == 0, done.output
+    assert lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string != old
+    assert len(lab.docker("secret", "ls", "-q", "--filter", "label=com.docker.stack.namespace=mpi").split()) == 4
+    assert set(lab.hello()) == set(lab.pcs)

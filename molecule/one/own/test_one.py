@@ -1,0 +1,21 @@
+# Copyright (c) 2026, the hpclab.swarm authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A lab of one PC."""
+
+from __future__ import annotations
+
+
+def test_home_is_a_volume_that_master_and_worker_share(lab):
+    said = lab.student("echo hola >hola && ssh bob cat hola; rm hola")
+    assert said.stdout == "hola\n", said.stderr
+    for service in ("mpi_master", "mpi_worker"):
+        mounts = lab.inspect("service", service)["Spec"]["TaskTemplate"]["ContainerSpec"]["Mounts"]
+        assert [mount["Type"] for mount in mounts if mount["Target"] == "/home/mpiuser"] == ["volume"]
+
+
+def test_login_message_does_not_warn(lab):
+    said = lab.student("", "-tt", "-o", "SetEnv=LANG=en_US.UTF-8", stdin="exit\n")
+    assert "Cluster mpi: 1 workers" in said.stdout
+    assert "Careful" not in said.stdout

@@ -1,0 +1,30 @@
+# Copyright (c) 2026, the hpclab.swarm authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Another suite, another user, and a proxy."""
+
+from __future__ import annotations
+
+
+def test_ansible_was_not_root(lab):
+    assert "ansible_user=admin" in lab.inventory.read_text()
+    assert lab.command("ansible", "bob", "-i", lab.inventory, "-m", "ansible.builtin.command", "-a", "sudo -n true").returncode != 0
+
+
+def test_packages_came_through_the_proxy(lab):
+    log = lab.command("docker", "logs", f"{lab.name}.proxy").stderr
+    for pc in lab.pcs:
+        fetched = [line for line in log.splitlines() if line.startswith(lab.address(pc)) and "docker.io" in line and ".deb" in line]
+        assert fetched, f"{pc} did not ask the proxy for Docker"
+
+
+def test_docker_knows_the_proxy_and_not_for_the_registry(lab):
+    for pc in lab.pcs:
+        proxy, no_proxy = lab.docker("info", "-f", "{{.HTTPProxy}} {{.NoProxy}}", pc=pc).split()
+        assert proxy == "http://172.29.82.1:3128"
+        assert "registry.hpclab.internal" in no_proxy.split(",")
+
+
+def test_the_registry_was_reached_directly(lab):
+    assert "registry.hpclab.internal" not in lab.command("docker", "logs", f"{lab.name}.proxy").stderr
