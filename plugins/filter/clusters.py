@@ -8,16 +8,13 @@ import base64
 import binascii
 import re
 from collections import Counter
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.hpclab.swarm.plugins.module_utils import _stack
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-KEYS = (
-    "name", "variant", "image", "pcs", "workers", "slots", "master", "cpus", "memory", "shm_size", "ssh_port", "members",
-    "placement", "subnet", "mounts", "environment", "grace_period", "timeout", "force", "state",
-)
 KEY_TYPES = re.compile(r"(sk-)?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+)(@openssh\.com)?")
 
 
@@ -55,55 +52,52 @@ def public_keys(members):
     return sorted(set(keys))
 
 
-def _row_findings(row, pcs, variants):
-    """What is wrong in one row, seen alone."""
-    for key in sorted(row.keys() - set(KEYS)):
-        yield f"unknown key '{key}'; known are {', '.join(KEYS)}"
-    name = row.get("name")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        yield f"the name {name!r} is not one that Docker can use; take lower-case letters, digits and '-', a letter first, 31 at most"
-    if "variant" in row and row["variant"] not in variants:
-        yield f"there is no variant {row['variant']!r}; there are {', '.join(sorted(variants))}"
-    if "pcs" in row and "workers" in row:
-        yield "give pcs (one worker on each) or workers (so many anywhere), not both"
-    if "pcs" in row and (not isinstance(row["pcs"], list) or not row["pcs"]):
-        yield f"pcs is {row['pcs']!r}; name at least one PC, or leave pcs out for all of them"
-    named = [*(row["pcs"] if isinstance(row.get("pcs"), list) else []), *([row["master"]] if "master" in row else [])]
-    for pc in sorted({str(pc) for pc in named} - set(pcs)):
-        yield f"there is no PC {pc} in the lab; there are {', '.join(sorted(pcs))}"
-    for key in ("workers", "slots", "ssh_port"):
-        top = 65535 if key == "ssh_port" else 10000
-        if key in row and not (str(row[key]).isdigit() and 1 <= int(row[key]) <= top):
-            yield f"{key} is {row[key]!r}; give a whole number from 1 to {top}"
-    if row.get("state", "present") not in ("present", "absent"):
-        yield f"state is {row['state']!r}; give present or absent"
-    if "subnet" in row:
-        try:
-            IPv4Network(row["subnet"])
-        except ValueError:
-            yield f"subnet {row['subnet']!r} is no network in CIDR notation; give one like 10.213.8.0/24"
+def _row_findings(row, options, pcs, manager, variants):
+    """What is wrong in one row, seen alone; options is the row's argument spec."""
+    unknown = sorted(row.keys() - options.keys())
+    if unknown:
+        yield f"unknown key '{unknown[0]}'; known are {', '.join(sorted(options))}"
+        return
+    result = ArgumentSpecValidator(options).validate(row)
+    if result.error_messages:
+        yield from result.error_messages
+        return
+    given = result.validated_parameters
+    params = {**_stack.DEFAULTS, **{key: value for key, value in given.items() if value is not None}}
     try:
-        public_keys(row.get("members", []))
-    except AnsibleFilterError as error:
+        _stack.check_parameters(params)
+        if params["subnet"]:
+            prefix = ip_network(params["subnet"]).prefixlen
+            _stack.check_size(params, prefix, params["pcs"] or pcs, params["master"] or manager)
+        public_keys(given["members"] or [])
+    except (_stack.BadInput, AnsibleFilterError) as error:
         yield str(error)
+    if given["variant"] and given["variant"] not in variants:
+        yield f"there is no variant {given['variant']!r}; there are {', '.join(sorted(variants))}"
+    if params["pcs"] and params["workers"]:
+        yield "give pcs (one worker on each) or workers (so many anywhere), not both"
+    for pc in sorted({*(params["pcs"] or []), params["master"] or manager} - {*pcs, ""}):
+        yield f"there is no PC {pc} in the lab; there are {', '.join(sorted(pcs))}"
 
 
-def cluster_findings(clusters, pcs, manager, variants, members=()):
+def cluster_findings(clusters, options, pcs, manager, variants, members=()):
     """What is wrong with mpi_stack_clusters: a list of sentences, empty if nothing is."""
     if not isinstance(clusters, list) or not clusters or not all(isinstance(row, dict) for row in clusters):
-        return [f"mpi_stack_clusters is {clusters!r}; give a list of clusters, at least [{{name: mpi}}]"]
+        hint = ", with True and False where it stands in an .ini file" if isinstance(clusters, str) else ""
+        return [f"mpi_stack_clusters is {clusters!r}; give a list of clusters, at least [{{name: mpi}}]{hint}"]
     found = []
     for row in clusters:
-        found += [f"cluster {row.get('name', '?')}: {finding}" for finding in _row_findings(row, pcs, variants)]
+        found += [f"cluster {row.get('name', '?')}: {finding}" for finding in _row_findings(row, options, pcs, manager, variants)]
     for name, times in Counter(str(row.get("name")) for row in clusters).items():
         if times > 1:
             found.append(f"{times} clusters are called {name}; give each its own name")
-    logins = Counter((str(row.get("master", manager)), str(row.get("ssh_port", 2222))) for row in clusters)
+    present = [row for row in clusters if row.get("state") != "absent"]
+    logins = Counter((str(row.get("master", manager)), str(row.get("ssh_port", 2222))) for row in present)
     for (pc, port), times in logins.items():
         if times > 1:
             found.append(f"{times} clusters want port {port} of {pc} for logins; give each its own ssh_port")
     if not found:
-        subnets = [(row["name"], IPv4Network(row["subnet"])) for row in clusters if "subnet" in row]
+        subnets = [(row["name"], ip_network(row["subnet"])) for row in present if row.get("subnet")]
         found += [
             f"the subnets {net} of {name} and {other_net} of {other} overlap; give each cluster its own"
             for number, (name, net) in enumerate(subnets)

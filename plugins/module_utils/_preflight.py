@@ -21,8 +21,8 @@ def findings(infos, settings):
 
     infos: per PC what pc_info returned, with `wanted` (address, data_path_address) added; a PC that is off has `unreachable`,
     one that could not be asked has `failed` and `msg`.
-    settings: group, pcs (those in it), managers_group, managers, manager (the one in use), address_pool, subnet_size, cert_days,
-    min_free_gb, proxy, require_all.
+    settings: group, pcs (those in it), managers_group, managers, manager (the one in use), holder (the one that earlier runs used),
+    address_pool, subnet_size, cert_days, min_free_gb, proxy, require_all.
     """
     on = {pc: info for pc, info in infos.items() if not info.get("failed") and not info.get("unreachable")}
     found = list(_settings(settings))
@@ -80,6 +80,10 @@ def _managers(infos, settings):
     if len(managers) % 2 == 0:
         yield ("The group %s has %d PCs (%s): a Swarm votes, so that an even number is no safer than one less: make it %d or %d."
                % (group, len(managers), ", ".join(managers), len(managers) - 1, len(managers) + 1))
+    holder = settings["holder"]
+    if holder and "hostname" not in infos.get(holder, {}):
+        yield ("%s: is off or not part of this run, and keeps the lab's registry and the clusters' keys: switch it on; if it is gone for good, "
+               "run `docker node update --label-rm hpclab.manager %s` on another manager, and all of that is made anew there." % (holder, holder))
     if not settings["manager"]:
         absent = [pc for pc in managers if pc not in infos]
         if absent:

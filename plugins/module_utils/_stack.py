@@ -28,6 +28,13 @@ Room = namedtuple("Room", "nodes manager networks services subnet_size")
 Room.__doc__ = """What the engine says of the Swarm; manager is the name of the node asked."""
 
 
+# What the module's options are where nothing is said
+DEFAULTS = {
+    "state": "present", "pcs": None, "workers": None, "slots": None, "master": None, "cpus": None, "memory": None, "shm_size": "1g",
+    "ssh_port": 2222, "placement": [], "subnet": None, "mtu": None, "mounts": [], "environment": {}, "grace_period": 60, "timeout": 120,
+}
+
+
 class BadInput(Exception):
     """One sentence: the parameter, its value, what to do."""
 
@@ -184,9 +191,13 @@ def check_subnet(params, room):
         prefix = subnet.prefixlen
     else:
         prefix = int(own["subnets"][0].split("/")[1]) if own and own["subnets"] else room.subnet_size
-    pcs = chosen(params, room)
+    check_size(params, prefix, chosen(params, room), params["master"] or room.manager)
+
+
+def check_size(params, prefix, pcs, master):
+    """Room for the cluster in a network of this prefix length."""
     tasks = 1 + (params["workers"] or len(pcs))
-    needed = 3 + tasks + min(tasks, len({params["master"] or room.manager, *pcs}))
+    needed = 3 + tasks + min(tasks, len({master, *pcs}))
     if 2 ** (32 - prefix) < needed:
         raise BadInput("subnet: {0} is too small, {1} workers and their master need {2} addresses and it has {3}; give a /{4} or larger".format(
             params["subnet"] or "a /{0} of the Swarm's pool".format(prefix), tasks - 1, needed, 2 ** (32 - prefix),

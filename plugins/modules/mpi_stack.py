@@ -465,11 +465,11 @@ class Stack:
         return files
 
     def _check_on_pc(self):
-        """What can be seen where the module runs, if the master runs there too."""
+        """What can be seen where the module runs, if the master runs there too; in check mode the members may be still to come."""
         members, port = self.params["members"], self.params["ssh_port"]
         if not self.local:
             return
-        if members and not os.path.isdir(members):
+        if members and not self.check_mode and not os.path.isdir(members):
             raise _stack.BadInput("members: {0} is no directory on {1}; make it and put a file authorized_keys in it".format(
                 members, self.master_pc))
         old = self.there["service"].get(self.master)

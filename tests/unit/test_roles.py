@@ -85,6 +85,8 @@ def test_the_inventory_names_every_knob_with_its_default(role):
     lines = (ROOT / "inventories/lab.ini").read_text().splitlines()
     knobs = dict(line.lstrip("#").split("=", 1) for line in lines if re.match(r"#?\w+=", line))
     for name, default in load(role / "defaults/main.yml").items():
+        if name.endswith("_group"):  # site.yml has groups of fixed names; another play that uses the role may have others
+            continue
         assert name in knobs
         if name != "mpi_stack_members":  # the one that each room has of its own
             assert yaml.safe_load(knobs[name] or '""') == default

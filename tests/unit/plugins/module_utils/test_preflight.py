@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 PCS = ("bob", "alice", "falco")
 SETTINGS = {
-    "group": "lab", "pcs": list(PCS), "managers_group": "managers", "managers": ["bob"], "manager": "bob",
+    "group": "lab", "pcs": list(PCS), "managers_group": "managers", "managers": ["bob"], "manager": "bob", "holder": "",
     "address_pool": "10.213.0.0/16", "subnet_size": 24, "cert_days": 730, "min_free_gb": 5, "proxy": "", "require_all": False,
 }
 INACTIVE = {"state": "inactive", "error": "", "node_id": "", "address": "", "manager": False, "remote_managers": [], "cluster_id": "",
@@ -343,3 +343,12 @@ def test_all_findings_at_once(room):
     room["falco"]["disk"]["free"] = 0
     found = findings(room, {**SETTINGS, "managers": ["bob", "alice"], "address_pool": "x"})
     assert len(found) == 4
+
+
+def test_the_manager_that_keeps_keys_and_registry_is_off(swarm):
+    head = swarm["bob"]["swarm"]
+    swarm["alice"]["swarm"].update({key: head[key] for key in ("manager", "cluster_id", "address_pool", "subnet_size", "nodes")})
+    swarm["bob"] = {"unreachable": True}
+    managers = {"managers": ["bob", "alice", "falco"], "manager": "alice"}
+    only(swarm, "bob: is off", "keeps the lab's registry", "--label-rm hpclab.manager bob", holder="bob", **managers)
+    assert findings(swarm, {**SETTINGS, **managers, "holder": "alice"}) == []

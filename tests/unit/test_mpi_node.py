@@ -1,0 +1,150 @@
+# Copyright (c) 2026, the hpclab.swarm authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""PID 1 of a cluster's container: what it can be asked outside of one."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+import threading
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpclab.swarm.plugins.module_utils import _hostfile
+
+IMAGE = Path(__file__).parents[2] / "roles/mpi_stack/files/image"
+SUBNET = ipaddress.IPv4Network("10.213.1.0/24")
+
+
+@pytest.fixture
+def node(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "hostfile", _hostfile)
+    loader = SourceFileLoader("mpi_node", str(IMAGE / "mpi-node"))
+    module = module_from_spec(spec_from_loader("mpi_node", loader))
+    loader.exec_module(module)
+    monkeypatch.setattr(module, "RUN", tmp_path)
+    return module
+
+
+def test_a_file_is_replaced_in_one_step_and_only_if_it_changes(node, tmp_path):
+    node.write("hostfile", "a\n")
+    first = (tmp_path / "hostfile").stat()
+    node.write("hostfile", "a\n")
+    assert (tmp_path / "hostfile").stat().st_ino == first.st_ino
+    node.write("hostfile", "b\n")
+    assert (tmp_path / "hostfile").stat().st_ino != first.st_ino
+    assert [path.name for path in tmp_path.iterdir()] == ["hostfile"]
+
+
+def test_a_core_counts_once(node, tmp_path):
+    for cpu in os.sched_getaffinity(0):
+        topology = tmp_path / f"cpu{cpu}/topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text("0-999\n")
+    assert node.physical_cores(tmp_path) == 1
+    assert node.physical_cores(tmp_path / "nothing") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("files", "limit"), [
+    ({"cpu.max": "150000 100000\n"}, 1.5),
+    ({"cpu.max": "max 100000\n"}, float("inf")),
+    ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, float("inf")),
+    ({}, float("inf")),
+])
+def test_cpu_limit(node, tmp_path, files, limit):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert node.cpu_limit(tmp_path) == limit
+
+
+def test_slots(node, monkeypatch):
+    monkeypatch.setattr(node, "physical_cores", lambda: 8)
+    for limit, slots in ((float("inf"), 8), (2.5, 2), (0.5, 1)):
+        monkeypatch.setattr(node, "cpu_limit", lambda limit=limit: limit)
+        assert node.slots() == slots
+    monkeypatch.setenv("MPI_SLOTS", "3")
+    assert node.slots() == 3
+
+
+@pytest.mark.parametrize(("subnet", "pattern"), [
+    ("10.213.1.0/24", "10.213.1.*"), ("10.213.1.128/26", "10.213.1.*"), ("10.213.0.0/20", "10.213.*.*"), ("10.0.0.0/8", "10.*.*.*")])
+def test_ssh_knows_workers_by_name_and_address(node, tmp_path, subnet, pattern):
+    host = _hostfile.Host("10.213.1.5", "alice", 2)
+    config = tmp_path / "config"
+    config.write_text(node.ssh_config(ipaddress.IPv4Network(subnet), [host] if subnet == "10.213.1.0/24" else []))
+    assert f"Match host {pattern}\n" in config.read_text()
+    for name in ("alice", "10.213.1.5") if subnet == "10.213.1.0/24" else ():
+        said = subprocess.run(["ssh", "-G", "-F", config, name], capture_output=True, text=True, check=True).stdout
+        assert "hostname 10.213.1.5\n" in said and "port 2222\n" in said
+        assert "stricthostkeychecking true" in said
+    elsewhere = subprocess.run(["ssh", "-G", "-F", config, "github.com"], capture_output=True, text=True, check=True).stdout
+    assert "port 22\n" in elsewhere
+
+
+def test_a_value_that_ssh_could_not_quote_is_left_out(node, monkeypatch):
+    monkeypatch.setattr(node.Path, "read_text", lambda self: "")
+    monkeypatch.setattr(node, "slots", lambda: 2)
+    config = node.sshd_config("master", "bob", {"A": "b c", "B": 'say "hi"', "C": "two\nlines"})
+    assert 'SetEnv A="b c"\n' in config
+    assert "VersionAddendum pc=bob slots=2\n" in config
+    assert "AuthorizedKeysFile /etc/mpi/members/authorized_keys /run/secrets/user_key.pub\n" in config
+    assert "/etc/mpi/members" not in node.sshd_config("worker", "bob", {})
+
+
+class Worker(threading.Thread):
+    """Greets whoever connects, as sshd does."""
+
+    def __init__(self, greeting):
+        super().__init__(daemon=True)
+        self.greeting, self.socket = greeting, socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            self.socket.accept()[0].sendall(self.greeting)
+
+
+def test_greeting(node, monkeypatch):
+    monkeypatch.setattr(node, "SSH_PORT", Worker(b"SSH-2.0-OpenSSH_9.2p1 Debian-2 pc=alice slots=4\r\n").port)
+    assert node.greeting("127.0.0.1") == _hostfile.Host("127.0.0.1", "alice", 4)
+    monkeypatch.setattr(node, "SSH_PORT", Worker(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n").port)
+    assert node.greeting("127.0.0.1") is None
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setattr(node, "SSH_PORT", closed.getsockname()[1])
+    assert node.greeting("127.0.0.1") is None
+
+
+def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
+    answers = iter([{"10.213.1.6", "10.213.1.5"}, {"10.213.1.5"}, None, None, {"10.213.1.5"}, None, None, None, set()])
+    hosts = node.HostFile("mpi_worker", SUBNET, "openmpi")
+    monkeypatch.setattr(hosts, "addresses", lambda: next(answers))
+    asked = []
+    monkeypatch.setattr(node, "greeting", lambda address: asked.append(address) or _hostfile.Host(address, "pc" + address[-1], 2))
+    five, six = "10.213.1.5 slots=2 # pc5\n", "10.213.1.6 slots=2 # pc6\n"
+    for text in (five + six, five, five, five, five, five, five, "", ""):  # two silent answers change nothing, three do
+        hosts.look()
+        assert (tmp_path / "hostfile").read_text() == text
+    assert sorted(asked) == ["10.213.1.5", "10.213.1.6"]  # whoever is known is not asked again
+
+
+def test_only_work_is_waited_for(node):
+    rank = subprocess.Popen(["sleep", "60"])
+    shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE)
+    try:
+        names = node.working()
+        assert "sleep" in names
+        assert not {"sh", "bash", "sshd"} & set(names)
+    finally:
+        rank.kill()
+        rank.wait()
+        shell.communicate()
