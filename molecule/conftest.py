@@ -49,7 +49,7 @@ class Lab:
         settings = yaml.safe_load((SCENARIO / "lab.yml").read_text())
         self.name = settings["virtual_lab_name"]
         self.pcs = settings.get("virtual_lab_pcs", ["bob", "alice", "falco"])
-        self.suite = settings.get("virtual_lab_suite", "bookworm")
+        self.cpusets = settings.get("virtual_lab_cpusets", {})
         self.keys = Path(f"~/.local/share/hpclab.swarm/{self.name}").expanduser()
         self.key = self.keys / "id_ed25519"
         self.tmp = tmp

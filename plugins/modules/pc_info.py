@@ -38,6 +38,13 @@ options:
     type: list
     elements: str
     default: []
+  files:
+    description:
+      - Paths of files. RV(files) tells which of them exist, and what those say that everybody may read,
+        so that a role changes only what is not yet as it should be.
+    type: list
+    elements: path
+    default: []
   records:
     description:
       - Directory in which the roles of this collection write down what they changed on the PC.
@@ -350,6 +357,19 @@ packages:
   returned: success
   type: dict
   sample: {"docker.io": "20.10.24+dfsg1-1+b3"}
+files:
+  description: Those of O(files) that exist, by path.
+  returned: success
+  type: dict
+  contains:
+    mode:
+      description: Permissions, in octal.
+      type: str
+      sample: "0644"
+    content:
+      description: Text of the file. Empty if not everybody may read it, if it is larger than 64 KiB, or no text.
+      type: str
+  sample: {"/etc/hostname": {"mode": "0644", "content": "bob\n"}}
 records:
   description: What the roles wrote down on this PC, by role.
   returned: success
@@ -366,6 +386,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import socket
 import struct
 from importlib import metadata
@@ -557,6 +578,24 @@ def disk(path):
     return {"path": path, "free": state.f_bavail * state.f_frsize, "total": state.f_blocks * state.f_frsize}
 
 
+def files(paths):
+    """Modes of the files that exist, and what everybody may read of them: never a private key."""
+    found = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+            content = b""
+            if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= 64 * 1024:
+                with open(path, "rb") as stream:
+                    content = stream.read()
+            found[path] = {"mode": "%04o" % stat.S_IMODE(status.st_mode), "content": content.decode("utf-8")}
+        except UnicodeDecodeError:
+            found[path] = {"mode": "%04o" % stat.S_IMODE(status.st_mode), "content": ""}
+        except OSError:
+            continue
+    return found
+
+
 def records(directory):
     found = {}
     for path in sorted(glob.glob(os.path.join(directory, "*.json"))):
@@ -572,6 +611,7 @@ def main():
         argument_spec={
             "ports": {"type": "list", "elements": "int", "default": [2377, 7946, 4789]},
             "packages": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "list", "elements": "path", "default": []},
             "records": {"type": "path", "default": "/etc/hpclab/record"},
         },
         supports_check_mode=True,
@@ -603,6 +643,7 @@ def main():
         swarm=swarm(info, ask("/nodes") if manager else None),
         sdk=sdk(),
         packages=installed(read("/var/lib/dpkg/status"), module.params["packages"]),
+        files=files(module.params["files"]),
         records=records(module.params["records"]),
     )
 

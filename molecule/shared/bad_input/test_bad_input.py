@@ -35,7 +35,9 @@ VARIABLES = {
         {"mpi_stack_clusters": [{"name": "mpi", "subnet": "10.213.0.0/16"}, {**TWO, "subnet": "10.213.9.0/24"}]},
         "the subnets 10.213.9.0/24 of pi and 10.213.0.0/16 of mpi overlap; give each cluster its own"),
     "no member": ({"mpi_stack_members": ["~/nobody.pub"]}, "mpi_stack_members: ~/nobody.pub is neither a public ssh key nor a file or folder on this machine"),
-    "no key": ({"mpi_stack_members": ["ssh-ed25519 AAAA ada"]}, "entry 1 of mpi_stack_members is no public ssh key; it should read like 'ssh-ed25519 AAAA… name'"),
+    "no key": (
+        {"mpi_stack_members": ["ssh-ed25519 AAAA ada"]},
+        "entry 1 of mpi_stack_members is no public ssh key; it should read like 'ssh-ed25519 AAAA… name'"),
     "two variants": ({"mpi_stack_variant": "suse-openmpi"}, "mpi_stack_variant: there is no variant suse-openmpi; there are debian-openmpi"),
     "no subnet": ({"swarm_init_address_pool": "10.213.0.0"}, "swarm_init_address_pool: 10.213.0.0 is not an IPv4 network: write one like 10.213.0.0/16."),
     "pool on the LAN": ({"swarm_init_address_pool": "172.29.0.0/16"}, "bob, alice, falco: swarm_init_address_pool 172.29.0.0/16 overlaps the route to 172.29."),
@@ -98,7 +100,10 @@ def test_two_managers(lab, before):
 def test_module(lab, before, options, sentence):
     keys = "/etc/hpclab/clusters/mpi"
     image = lab.inspect("service", "mpi_master")["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
-    right = {"name": "pi", "image": image, "ssh_port": 2223, "user_key": f"{keys}/user_key", "host_key": f"{keys}/host_key", "members": "/etc/hpclab/members/mpi"}
+    right = {
+        "name": "pi", "image": image, "ssh_port": 2223,
+        "user_key": f"{keys}/user_key", "host_key": f"{keys}/host_key", "members": "/etc/hpclab/members/mpi",
+    }
     done = lab.command(
         "ansible", "bob", "-i", lab.inventory, "-b", "-m", "hpclab.swarm.mpi_stack", "-a", json.dumps({**right, **options}))
     assert done.returncode != 0, done.stdout

@@ -53,8 +53,9 @@ def test_hello_from_every_pc(lab):
 
 
 def test_slots_are_the_cores_that_a_pc_may_use(lab):
-    _text, slots = lab.hostfile()
-    assert slots == {pc: int(lab.pc(pc).check_output("lscpu -p=CORE,SOCKET | grep -v '#' | sort -u | wc -l")) if pc != "falco" else 1 for pc in lab.pcs}
+    cores = "lscpu -p=CORE,SOCKET | grep -v '#' | sort -u | wc -l"
+    may_use = {pc: 1 if pc in lab.cpusets else int(lab.pc(pc).check_output(cores)) for pc in lab.pcs}
+    assert lab.hostfile()[1] == may_use
 
 
 def test_ring(lab):

@@ -229,3 +229,13 @@ def test_module_changes_nothing_and_returns_what_it_documents(check):
     assert set(answer) == set(yaml.safe_load(pc_info.RETURN))
     assert answer["hostname"] == os.uname().nodename
     assert answer["cores"] <= answer["cpus"] == len(os.sched_getaffinity(0))
+
+
+def test_files_tells_only_what_everybody_may_read(tmp_path):
+    for name, mode, content in (("open", 0o644, b"hola\n"), ("secret", 0o600, b"key"), ("binary", 0o644, b"\xff"), ("large", 0o644, b"x" * 70000)):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(mode)
+    found = pc_info.files([str(tmp_path / name) for name in ("open", "secret", "binary", "large", "nothing")] + [str(tmp_path)])
+    assert {path.rsplit("/", 1)[1]: (file["mode"], file["content"]) for path, file in found.items() if path != str(tmp_path)} == {
+        "open": ("0644", "hola\n"), "secret": ("0600", ""), "binary": ("0644", ""), "large": ("0644", "")}
+    assert found[str(tmp_path)]["content"] == ""
