@@ -1,8 +1,9 @@
 # `make` alone says what there is
 PLAY := .venv/bin/ansible-playbook
+SUDO := $(shell [ $$(id -u) = 0 ] || echo sudo)
 LAB := inventories/virtual_lab.ini
 KEYS := $(HOME)/.local/share/hpclab.swarm/lab
-LOGIN = ssh -p 2222 -i $(KEYS)/id_ed25519 -o UserKnownHostsFile=$(KEYS)/known_hosts_clusters -o StrictHostKeyChecking=accept-new \
+LOGIN = ssh -p 2222 -i $(KEYS)/id_ed25519 -o UserKnownHostsFile=$(KEYS)/known_hosts_mpi -o StrictHostKeyChecking=yes \
 	mpiuser@$$(sed -n 's/^bob ansible_host=//p' $(LAB))
 
 help: ## this list
@@ -11,7 +12,8 @@ help: ## this list
 venv: .venv/ready
 .venv/ready: requirements.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version.split()[0])'
-	@python3 -c 'import ensurepip' 2>/dev/null || { echo "Installing python3-venv"; $$([ $$(id -u) = 0 ] || echo sudo) apt-get install -y -q python3-venv; }
+	@python3 -c 'import ensurepip' 2>/dev/null && command -v ssh >/dev/null || { echo "Installing python3-venv and openssh-client"; \
+	  $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv openssh-client; }
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	mkdir -p .venv/collections/ansible_collections/hpclab
@@ -26,17 +28,18 @@ lab: venv engine ## a virtual classroom on this machine: bob, alice, falco
 
 demo: lab ## the classroom, with a cluster over all its PCs
 	$(PLAY) site.yml -i $(LAB)
+	@docker exec lab-bob cat /etc/hpclab/clusters/mpi/known_hosts >$(KEYS)/known_hosts_mpi
 	@echo; echo "Two jobs over all PCs, as a student starts them:"
 	@$(LOGIN) 'set -ex; mpirun python3 /opt/mpi/examples/mpi-hello-world.py; mpirun python3 /opt/mpi/examples/ring.py'
 	@echo; echo "Log in to the cluster: make login   (which is: $(LOGIN))"
-	@echo "Change it: edit the rows of mpi_stack_clusters as in inventories/lab.ini, or stop a PC (docker stop lab-falco), and: make demo"
+	@echo "Change it, for example: docker stop lab-falco, or -e '{\"mpi_stack_clusters\": [{\"name\": \"mpi\", \"slots\": 1}]}' behind"
+	@echo "  $(PLAY) site.yml -i $(LAB)"
 	@echo "Your own PCs: README.md. When you have seen enough: make demo-down (the classroom) or make demo-purge (all that it brought)"
 
 login: ## to the demo's cluster
 	@$(LOGIN)
 
 demo-down: venv ## removes the classroom
-	rm -f $(KEYS)/known_hosts_clusters
 	$(PLAY) playbooks/virtual_lab.yml -e virtual_lab_state=absent
 
 demo-purge: demo-down ## also the images, and what was cached or installed for it

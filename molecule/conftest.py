@@ -89,13 +89,13 @@ class Lab:
     def address(self, pc):
         return re.search(rf"^{pc} ansible_host=(\S+)", INVENTORY.read_text(), re.M)[1]
 
-    def student(self, command, *options, cluster="mpi", port=2222, key=None, stdin=""):
+    def student(self, command, *options, cluster="mpi", pc="bob", port=2222, key=None, stdin=""):
         """A login from this machine with a member's key; the host key is checked."""
         known = self.tmp / f"known_hosts-{cluster}"
         known.write_text(self.pc("bob").file(f"/etc/hpclab/clusters/{cluster}/known_hosts").content_string)
         return self.command(
             "ssh", "-F", "none", "-p", port, "-i", key or self.key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-            "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", *options, f"mpiuser@{self.address('bob')}", command,
+            "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", *options, f"mpiuser@{self.address(pc)}", command,
             stdin=stdin,
         )
 

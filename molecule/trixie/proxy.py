@@ -25,6 +25,7 @@ class Proxy(BaseHTTPRequestHandler):
                     ends[end].sendall(data)
 
     def do_CONNECT(self):
+        self.log_request("-")
         host, port = self.path.rsplit(":", 1)
         there = socket.create_connection((host, int(port)), timeout=60)
         self.send_response(200)

@@ -17,5 +17,19 @@ def test_home_is_a_volume_that_master_and_worker_share(lab):
 
 def test_login_message_does_not_warn(lab):
     said = lab.student("", "-tt", "-o", "SetEnv=LANG=en_US.UTF-8", stdin="exit\n")
-    assert "Cluster mpi: 1 workers" in said.stdout
+    assert "Cluster mpi: 1 worker, " in said.stdout
     assert "Careful" not in said.stdout
+
+
+def test_the_collection_works_where_it_is_installed(lab):
+    """Built, installed in an empty place, and used from there without our ansible.cfg: it finds nothing left to do."""
+    assert lab.command("ansible-galaxy", "collection", "build", "--output-path", lab.tmp).returncode == 0
+    archive, = lab.tmp.glob("hpclab-swarm-*.tar.gz")
+    installed = lab.command("ansible-galaxy", "collection", "install", "--no-deps", "-p", lab.tmp / "collections", archive)
+    assert installed.returncode == 0, installed.stderr
+    used = lab.command(
+        "env", "-C", lab.tmp, "ANSIBLE_CONFIG=/dev/null", f"ANSIBLE_COLLECTIONS_PATH={lab.tmp}/collections",
+        "ansible-playbook", "hpclab.swarm.site", "-i", lab.inventory)
+    assert used.returncode == 0, used.stdout + used.stderr
+    assert "changed=0" in used.stdout
+    assert "hello from rank 0" in used.stdout

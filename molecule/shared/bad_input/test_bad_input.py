@@ -12,18 +12,17 @@ import pytest
 
 TWO = {"name": "pi", "ssh_port": 2223}
 
+# tests/unit has the rest of what a row can be told
 CLUSTERS = {
-    "unknown key": ({"name": "mpi", "worker": 3}, "cluster mpi: unknown key 'worker'; known are name, variant, "),
+    "unknown key": ({"name": "mpi", "worker": 3}, "cluster mpi: unknown key 'worker'; known are cpus, "),
     "name": (
         {"name": "My_Lab"},
-        "cluster My_Lab: the name 'My_Lab' is not one that Docker can use; take lower-case letters, digits and '-', a letter first, 31 at most"),
-    "variant": ({"name": "mpi", "variant": "suse-openmpi"}, "cluster mpi: there is no variant 'suse-openmpi'; there are debian-openmpi"),
+        "cluster My_Lab: name: 'My_Lab' can't be a cluster's name; use at most 31 small letters, digits and hyphens, a letter first"),
     "unknown PC": ({"name": "mpi", "pcs": ["bob", "nina"]}, "cluster mpi: there is no PC nina in the lab; there are alice, bob, falco"),
-    "no PC": ({"name": "mpi", "pcs": []}, "cluster mpi: pcs is []; name at least one PC, or leave pcs out for all of them"),
-    "pcs and workers": ({"name": "mpi", "pcs": ["bob"], "workers": 3}, "cluster mpi: give pcs (one worker on each) or workers (so many anywhere), not both"),
-    "no workers": ({"name": "mpi", "workers": 0}, "cluster mpi: workers is 0; give a whole number from 1 to 10000"),
-    "port": ({"name": "mpi", "ssh_port": 70000}, "cluster mpi: ssh_port is 70000; give a whole number from 1 to 65535"),
-    "subnet": ({"name": "mpi", "subnet": "10.213.8.1/24"}, "cluster mpi: subnet '10.213.8.1/24' is no network in CIDR notation; give one like 10.213.8.0/24"),
+    "no PC": ({"name": "mpi", "pcs": []}, "cluster mpi: pcs: the list is empty; name at least one PC, or leave pcs out for all of the Swarm's"),
+    "subnet": (
+        {"name": "mpi", "subnet": "10.213.200.0/29"},
+        "cluster mpi: subnet: 10.213.200.0/29 is too small, 3 workers and their master need 10 addresses and it has 8; give a /28 or larger"),
 }
 
 VARIABLES = {
