@@ -258,7 +258,7 @@ def test_mounts(mount, spec):
 
 def test_existing_takes_only_the_cluster_s():
     label = {"hpclab.cluster.lab": "true"}
-    other = dict(OURS, **{_stack.CLUSTER: "other"})
+    other = dict.fromkeys(OURS, "other")
     mine = service("lab_worker", OURS)
     mine["Spec"]["TaskTemplate"].update(
         Networks=[{"Target": "net-lab_mpi"}, {"Target": "gone"}], ContainerSpec={"Secrets": [{"SecretID": "s", "SecretName": "k"}]})
