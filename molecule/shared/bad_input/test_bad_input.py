@@ -10,8 +10,6 @@ import json
 
 import pytest
 
-TWO = {"name": "pi", "ssh_port": 2223}
-
 # tests/unit has the rest of what a row can be told
 CLUSTERS = {
     "unknown key": ({"name": "mpi", "worker": 3}, "cluster mpi: unknown key 'worker'; known are cpus, "),
@@ -27,16 +25,7 @@ CLUSTERS = {
 
 VARIABLES = {
     "no clusters": ({"mpi_stack_clusters": []}, "mpi_stack_clusters is []; give a list of clusters, at least [{name: mpi}]"),
-    "one name twice": ({"mpi_stack_clusters": [{"name": "mpi"}, {"name": "mpi", "ssh_port": 2223}]}, "2 clusters are called mpi; give each its own name"),
-    "one port twice": (
-        {"mpi_stack_clusters": [{"name": "mpi"}, {"name": "pi"}]}, "2 clusters want port 2222 of bob for logins; give each its own ssh_port"),
-    "subnets of two rows": (
-        {"mpi_stack_clusters": [{"name": "mpi", "subnet": "10.213.0.0/16"}, {**TWO, "subnet": "10.213.9.0/24"}]},
-        "the subnets 10.213.9.0/24 of pi and 10.213.0.0/16 of mpi overlap; give each cluster its own"),
     "no member": ({"mpi_stack_members": ["~/nobody.pub"]}, "mpi_stack_members: ~/nobody.pub is neither a public ssh key nor a file or folder on this machine"),
-    "no key": (
-        {"mpi_stack_members": ["ssh-ed25519 AAAA ada"]},
-        "entry 1 of mpi_stack_members is no public ssh key; it should read like 'ssh-ed25519 AAAA… name'"),
     "two variants": ({"mpi_stack_variant": "suse-openmpi"}, "mpi_stack_variant: there is no variant suse-openmpi; there are debian-openmpi"),
     "no subnet": ({"swarm_init_address_pool": "10.213.0.0"}, "swarm_init_address_pool: 10.213.0.0 is not an IPv4 network: write one like 10.213.0.0/16."),
     "pool on the LAN": ({"swarm_init_address_pool": "172.29.0.0/16"}, "bob, alice, falco: swarm_init_address_pool 172.29.0.0/16 overlaps the route to 172.29."),
