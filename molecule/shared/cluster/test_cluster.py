@@ -92,7 +92,7 @@ def test_the_two_host_lists_agree(lab):
 def test_login_message(lab):
     for language, word in (("es_ES.UTF-8", "Clúster mpi"), ("en_US.UTF-8", "Cluster mpi")):
         said = lab.student("", "-tt", "-o", f"SetEnv=LANG={language}", stdin="exit\n")
-        assert f"{word}: {len(lab.pcs)} workers" in said.stdout, said
+        assert f"{word}: {len(lab.pcs)} worker" in said.stdout, said
 
 
 # Who gets in, and where
