@@ -40,6 +40,7 @@ login: ## to the demo's cluster
 	@$(LOGIN)
 
 demo-down: venv ## removes the classroom
+	rm -f $(KEYS)/known_hosts_mpi
 	$(PLAY) playbooks/virtual_lab.yml -e virtual_lab_state=absent
 
 demo-purge: demo-down ## also the images, and what was cached or installed for it
