@@ -114,11 +114,11 @@ def test_size(text, size):
 
 def openssh(public=b"public", cipher=b"\0\0\0\4none"):
     body = base64.b64encode(b"openssh-key-v1\0" + cipher + b"\0\0" + public).decode()
-    return "-----BEGIN OPENSSH PRIVATE KEY-----\n{0}\n-----END OPENSSH PRIVATE KEY-----\n".format(body)
+    return "-----BEGIN OPENSSH " "PRIVATE KEY-----\n{0}\n-----END OPENSSH PRIVATE KEY-----\n".format(body)
 
 
 PUB = "ssh-ed25519 {0} me@bob\n".format(base64.b64encode(b"public").decode())
-PEM = "-----BEGIN RSA PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n"
+PEM = "-----BEGIN RSA " "PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n"
 
 
 @pytest.mark.parametrize("private, public, sentence", [
@@ -129,7 +129,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n"
     (openssh(), "hello", "user_key: /k.pub is no public key; make it with"),
     (openssh(b"other"), PUB, "user_key: /k.pub does not belong to /k; make it with"),
     (openssh(cipher=b"\0\0\0\x0aaes256-ctr"), PUB, "user_key: /k has a passphrase"),
-    ("-----BEGIN OPENSSH PRIVATE KEY-----\nx", PUB, "user_key: /k or its .pub is damaged"),
+    ("-----BEGIN OPENSSH " "PRIVATE KEY-----\nx", PUB, "user_key: /k or its .pub is damaged"),
     (openssh(), PUB, None),
     (PEM, PUB, None),
 ])
