@@ -27,8 +27,9 @@ def test_the_collection_works_where_it_is_installed(lab):
     archive, = lab.tmp.glob("hpclab-swarm-*.tar.gz")
     installed = lab.command("ansible-galaxy", "collection", "install", "--no-deps", "-p", lab.tmp / "collections", archive)
     assert installed.returncode == 0, installed.stderr
+    (lab.tmp / "empty.cfg").touch()
     used = lab.command(
-        "env", "-C", lab.tmp, "ANSIBLE_CONFIG=/dev/null", f"ANSIBLE_COLLECTIONS_PATH={lab.tmp}/collections",
+        "env", "-C", lab.tmp, f"ANSIBLE_CONFIG={lab.tmp}/empty.cfg", f"ANSIBLE_COLLECTIONS_PATH={lab.tmp}/collections",
         "ansible-playbook", "hpclab.swarm.site", "-i", lab.inventory)
     assert used.returncode == 0, used.stdout + used.stderr
     assert "changed=0" in used.stdout
