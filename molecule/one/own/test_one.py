@@ -23,14 +23,13 @@ def test_login_message_does_not_warn(lab):
 
 def test_the_collection_works_where_it_is_installed(lab):
     """Built, installed in an empty place, and used from there without our ansible.cfg: it finds nothing left to do."""
+    (lab.tmp / "empty.cfg").touch()
+    user = ("env", "-C", lab.tmp, f"ANSIBLE_CONFIG={lab.tmp}/empty.cfg", f"ANSIBLE_COLLECTIONS_PATH={lab.tmp}/collections")
     assert lab.command("ansible-galaxy", "collection", "build", "--output-path", lab.tmp).returncode == 0
     archive, = lab.tmp.glob("hpclab-swarm-*.tar.gz")
-    installed = lab.command("ansible-galaxy", "collection", "install", "--no-deps", "-p", lab.tmp / "collections", archive)
+    installed = lab.command(*user, "ansible-galaxy", "collection", "install", "--no-deps", "-p", lab.tmp / "collections", archive)
     assert installed.returncode == 0, installed.stderr
-    (lab.tmp / "empty.cfg").touch()
-    used = lab.command(
-        "env", "-C", lab.tmp, f"ANSIBLE_CONFIG={lab.tmp}/empty.cfg", f"ANSIBLE_COLLECTIONS_PATH={lab.tmp}/collections",
-        "ansible-playbook", "hpclab.swarm.site", "-i", lab.inventory)
+    used = lab.command(*user, "ansible-playbook", "hpclab.swarm.site", "-i", lab.inventory)
     assert used.returncode == 0, used.stdout + used.stderr
     assert "changed=0" in used.stdout
     assert "hello from rank 0" in used.stdout
