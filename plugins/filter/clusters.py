@@ -18,7 +18,7 @@ from ansible_collections.hpclab.swarm.plugins.module_utils import _stack
 KEY_TYPES = re.compile(r"(sk-)?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+)(@openssh\.com)?")
 
 
-def _public_key(text, where):
+def public_key(text, where):
     """One line of authorized_keys, checked; says where it stands when it is none, and never what it says."""
     if "PRIVATE KEY" in text:
         raise AnsibleFilterError(f"{where} is a private key; give the public one that lies beside it (its name ends in .pub)")
@@ -39,7 +39,7 @@ def public_keys(members):
     for number, member in enumerate(members, 1):
         member = str(member)
         if "PRIVATE KEY" in member or KEY_TYPES.match(member):
-            keys.append(_public_key(member, f"entry {number} of mpi_stack_members"))
+            keys.append(public_key(member, f"entry {number} of mpi_stack_members"))
             continue
         path = Path(member).expanduser()
         files = sorted(path.glob("*.pub")) if path.is_dir() else [path]
@@ -48,7 +48,7 @@ def public_keys(members):
         for file in files:
             if not file.is_file():
                 raise AnsibleFilterError(f"mpi_stack_members: {member} is neither a public ssh key nor a file or folder on this machine")
-            keys += [_public_key(line, str(file)) for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+            keys += [public_key(line, str(file)) for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
     return sorted(set(keys))
 
 
