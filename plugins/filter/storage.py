@@ -12,9 +12,11 @@ from ansible_collections.hpclab.swarm.plugins.filter.clusters import public_key
 from ansible_collections.hpclab.swarm.plugins.module_utils._stack import listed
 
 DRIVERS = ("vieux/sshfs", "host")
-KEYS = "/etc/hpclab/storage"
-HOMES = "/var/lib/hpclab/homes"
+EXPORT = "/etc/hpclab/export"  # on the PC that exports: its sshd and who may connect
+KEYS = "/etc/hpclab/storage"  # on every PC: its own key, the server's, what systemd mounts
+HOMES = "/var/lib/hpclab/homes"  # the driver host's mount points
 HOME = "/home/mpiuser"
+MARKER = ".hpclab/cluster"
 PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 # Every file is mpiuser's, whoever owns it on the server. A server that is lost is noticed after 15 s. The cipher is the fastest
@@ -83,6 +85,76 @@ def storage_options(driver, options):
     return {**found, "reconnect": "", "ssh_command": "ssh -oStrictHostKeyChecking=yes"}
 
 
+def storage_servers(clusters, inside, address, port, path, user):
+    """Where each cluster's home lies, as {cluster: {user, address, port, path}}; inside tells a PC of the lab, where it is a chroot's."""
+    return {cluster: {"user": account(cluster) if inside else user, "address": address, "port": port,
+                      "path": "/mpiuser" if inside else f"{path}/{cluster}"} for cluster in clusters}
+
+
+def storage_look_at(clusters, path, exports):
+    """Files that tell how far a PC is, for pc_info."""
+    found = [f"{KEYS}/{name}" for name in ("id_ed25519", "id_ed25519.pub", "known_hosts")] + ["/etc/systemd/system/hpclab-home@.service"]
+    for cluster in clusters:
+        found += [f"{KEYS}/{cluster}.env", f"{HOMES}/{cluster}/mpiuser/{MARKER}"]
+    if exports:
+        found += [f"{EXPORT}/{name}" for name in ("host_key", "host_key.pub", "sshd_config")]
+        found += ["/etc/passwd", "/etc/systemd/system/hpclab-storage.socket", "/etc/systemd/system/hpclab-storage@.service", path]
+        for cluster in clusters:
+            home = f"{path}/{cluster}/mpiuser"
+            found += [f"{EXPORT}/keys/{account(cluster)}", f"{path}/{cluster}", home, f"{home}/{MARKER}"]
+    return found
+
+
+def storage_state(files, clusters, path):
+    """How far a PC is, of what pc_info says of the files of storage_look_at.
+
+    Returns key (its public one; empty if it has none, or its private one is not root's alone), known_hosts, units ({cluster: environment}),
+    mounted (clusters whose marker is seen), accounts, complete (clusters whose folder has everything), authorized ({cluster: text}) and let_in
+    (the PCs named there).
+    """
+    texts = {name: file["content"] for name, file in files.items()}
+    accounts = re.findall(r"(?m)^hpclab-([^:]+):", texts.get("/etc/passwd", ""))
+    authorized = {cluster: texts.get(f"{EXPORT}/keys/{account(cluster)}", "") for cluster in clusters}
+    return {
+        "key": texts.get(f"{KEYS}/id_ed25519.pub", "").strip() if files.get(f"{KEYS}/id_ed25519", {}).get("mode") == "0600" else "",
+        "known_hosts": texts.get(f"{KEYS}/known_hosts", ""),
+        "units": {cluster: texts[f"{KEYS}/{cluster}.env"] for cluster in clusters if f"{KEYS}/{cluster}.env" in texts},
+        "mounted": [cluster for cluster in clusters if texts.get(f"{HOMES}/{cluster}/mpiuser/{MARKER}") == f"{cluster}\n"],
+        "accounts": accounts,
+        "complete": [cluster for cluster in clusters if cluster in accounts and texts.get(f"{path}/{cluster}/mpiuser/{MARKER}") == f"{cluster}\n"],
+        "authorized": authorized,
+        "let_in": sorted({line.split()[-1] for text in authorized.values() for line in text.splitlines()}),
+    }
+
+
+def storage_room_findings(lab):
+    """What the PCs say to it, before anything is changed: a list of sentences.
+
+    lab: pc (the one that exports, or empty), off (names), files, listeners (what pc_info says of it), clusters (those wanted), path, port, server,
+    record (what the manager wrote down before: server, clusters).
+    """
+    pc, files, path = lab["pc"], lab["files"], lab["path"]
+    if pc in lab["off"]:
+        return [f"{pc}: the PC with the shared folder is off; switch it on"]
+    found = []
+    for where in [path] + [f"{path}/{cluster}{home}" for cluster in lab["clusters"] for home in ("", "/mpiuser")] if pc else []:
+        kind = files.get(where, {}).get("type", "directory")
+        if kind == "link":
+            found.append(f"{pc}: {where} is a link, which leads out of the export; put the directory itself there, or set sshfs_storage_path")
+        elif kind != "directory":
+            found.append(f"{pc}: {where} is no directory; move it away, or set sshfs_storage_path")
+    for listener in lab["listeners"]:
+        if (listener["port"], listener["protocol"]) == (lab["port"], "tcp") and listener["process"] != "systemd":
+            found.append(f"{pc}: port {lab['port']}, sshfs_storage_port, is in use by {listener['process'] or 'another program'}; choose another one")
+    before = lab["record"]
+    if before.get("server", lab["server"]) != lab["server"]:
+        for cluster in sorted({*before["clusters"]} & {*lab["clusters"]}):
+            if not pc or files.get(f"{path}/{cluster}/mpiuser/{MARKER}", {}).get("content") != f"{cluster}\n":
+                found.append(f"cluster {cluster}: its home lies on {before['server']}, and {lab['server']} has no copy of it; copy it there with all "
+                             "that is in it (docs/storage.md), or set the sshfs_storage_ knobs back")
+    return found
+
+
 def storage_homes(servers, driver, options, alias="vieux/sshfs:latest"):
     """{cluster: {mounts, environment}} as the module mpi_stack takes them.
 
@@ -133,4 +205,5 @@ def storage_refusal(said, pc, server, key):
 class FilterModule:
     def filters(self):
         return {function.__name__: function for function in (
-            storage_findings, storage_homes, storage_unit, storage_authorized, storage_refusal)}
+            storage_findings, storage_room_findings, storage_look_at, storage_state, storage_servers, storage_homes, storage_unit,
+            storage_authorized, storage_refusal)}

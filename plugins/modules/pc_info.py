@@ -369,7 +369,7 @@ files:
     content:
       description: Text of the file. Empty if not everybody may read it, if it is larger than 64 KiB, or no text.
       type: str
-  sample: {"/etc/hostname": {"mode": "0644", "content": "bob\n"}}
+  sample: {"/etc/hostname": {"type": "file", "mode": "0644", "content": "bob\n"}}
 records:
   description: What the roles wrote down on this PC, by role.
   returned: success
@@ -579,7 +579,7 @@ def disk(path):
 
 
 def files(paths):
-    """Modes of the files that exist, and what everybody may read of them: never a private key."""
+    """Types and modes of the files that exist, and what everybody may read of them: never a private key."""
     found = {}
     for path in paths:
         try:
@@ -588,11 +588,14 @@ def files(paths):
             if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= 64 * 1024:
                 with open(path, "rb") as stream:
                     content = stream.read()
-            found[path] = {"mode": "%04o" % stat.S_IMODE(status.st_mode), "content": content.decode("utf-8")}
-        except UnicodeDecodeError:
-            found[path] = {"mode": "%04o" % stat.S_IMODE(status.st_mode), "content": ""}
         except OSError:
             continue
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            text = ""
+        kind = "link" if os.path.islink(path) else "directory" if stat.S_ISDIR(status.st_mode) else "file"
+        found[path] = {"type": kind, "mode": "%04o" % stat.S_IMODE(status.st_mode), "content": text}
     return found
 
 

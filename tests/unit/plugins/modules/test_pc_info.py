@@ -238,4 +238,6 @@ def test_files_tells_only_what_everybody_may_read(tmp_path):
     found = pc_info.files([str(tmp_path / name) for name in ("open", "secret", "binary", "large", "nothing")] + [str(tmp_path)])
     assert {path.rsplit("/", 1)[1]: (file["mode"], file["content"]) for path, file in found.items() if path != str(tmp_path)} == {
         "open": ("0644", "hola\n"), "secret": ("0600", ""), "binary": ("0644", ""), "large": ("0644", "")}
-    assert found[str(tmp_path)]["content"] == ""
+    assert (found[str(tmp_path)]["type"], found[str(tmp_path)]["content"]) == ("directory", "")
+    (tmp_path / "away").symlink_to(tmp_path / "open")
+    assert [pc_info.files([str(tmp_path / name)])[str(tmp_path / name)]["type"] for name in ("open", "away")] == ["file", "link"]
