@@ -42,13 +42,13 @@ def engine_errors():
         raise EngineError(str(error)) from error
 
 
-def connect(docker_host):
-    """The engine at docker_host, which must be a manager of a Swarm."""
+def connect(docker_host, kind=None):
+    """The engine at docker_host, as an Engine, for which it must be a manager of a Swarm, or as another kind."""
     if APIClient is None:
         raise EngineError(missing_required_lib("docker >= 5.0 (Debian: python3-docker)"))
     try:
         with engine_errors():
-            return Engine(APIClient(base_url=docker_host, version="auto", timeout=60))
+            return (kind or Engine)(APIClient(base_url=docker_host, version="auto", timeout=60))
     except EngineError as error:
         raise EngineError("docker_host: no engine answers at {0} ({1}); is Docker running, and may this user talk to it?".format(
             docker_host, error)) from error
