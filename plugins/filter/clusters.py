@@ -15,6 +15,7 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.hpclab.swarm.plugins.module_utils import _stack
 
+ACCOUNT, ACCOUNT_LENGTH = "hpclab-", 32  # as role sshfs_storage names them, and as many characters as Linux takes
 KEY_TYPES = re.compile(r"(sk-)?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+)(@openssh\.com)?")
 
 
@@ -80,7 +81,7 @@ def _row_findings(row, options, pcs, manager, variants):
         yield f"there is no PC {pc} in the lab; there are {', '.join(sorted(pcs))}"
 
 
-def cluster_findings(clusters, options, pcs, manager, variants, members=()):
+def cluster_findings(clusters, options, pcs, manager, variants, members=(), exported=False):
     """What is wrong with mpi_stack_clusters: a list of sentences, empty if nothing is."""
     if not isinstance(clusters, list) or not clusters or not all(isinstance(row, dict) for row in clusters):
         hint = ", with True and False where it stands in an .ini file" if isinstance(clusters, str) else ""
@@ -92,6 +93,11 @@ def cluster_findings(clusters, options, pcs, manager, variants, members=()):
         if times > 1:
             found.append(f"{times} clusters are called {name}; give each its own name")
     present = [row for row in clusters if row.get("state") != "absent"]
+    found += [
+        f"cluster {name}: name: {name!r} has {len(name)} characters, and on the PC that keeps its shared home its account is "
+        f"{ACCOUNT}{name}; use at most {ACCOUNT_LENGTH - len(ACCOUNT)}"
+        for name in (str(row.get("name")) for row in present) if exported and len(ACCOUNT + name) > ACCOUNT_LENGTH
+    ]
     logins = Counter((str(row.get("master", manager)), str(row.get("ssh_port", 2222))) for row in present)
     for (pc, port), times in logins.items():
         if times > 1:

@@ -25,7 +25,7 @@ class PluginEngine:
         with engine_errors():
             return getattr(self.client, method)(*args, **kwargs)
 
-    # plugins: as {id, name, reference, digest, enabled, settings, inside, outside}
+    # plugins: as {id, name, reference, digest, enabled, settings, outside}
 
     def plugin(self, name):
         try:
@@ -45,7 +45,6 @@ class PluginEngine:
             "digest": digest or "",
             "enabled": found["Enabled"],
             "settings": _plugin.settings_of(found),
-            "inside": found["Config"].get("PropagatedMount") or "/",
             "outside": os.path.join(folder, "propagated-mount"),
         }
 
@@ -58,33 +57,34 @@ class PluginEngine:
                 return None
             raise
 
-    def _follow(self, method, *args, **kwargs):
+    @staticmethod
+    def _follow(lines):
         """What takes its time says how it failed in what it prints."""
-        before, self.client.timeout = self.client.timeout, PULL_TIMEOUT
-        try:
-            with engine_errors():
-                for line in getattr(self.client, method)(*args, **kwargs):
-                    if "error" in line:
-                        raise EngineError(line["error"])
-        finally:
-            self.client.timeout = before
+        with engine_errors():
+            for line in lines:
+                if "error" in line:
+                    raise EngineError(line["error"])
 
     def pull(self, remote, name, upgrade=False):
         """Installed, disabled. With upgrade, in the place of the one that is there, which is disabled and loses its settings."""
         privileges = self._call("plugin_privileges", remote)
-        if upgrade:
-            self._follow("upgrade_plugin", name, remote, privileges)
-        else:
-            self._follow("pull_plugin", remote, privileges, name)
+        before, self.client.timeout = self.client.timeout, PULL_TIMEOUT
+        try:
+            self._follow(self._call("upgrade_plugin", name, remote, privileges) if upgrade else
+                         self._call("pull_plugin", remote, privileges, name))
+        finally:
+            self.client.timeout = before
+
+    def _post(self, resource, name, **kwargs):
+        """What the SDK has no method for, or a wrong one."""
+        with engine_errors():
+            answer = self.client._post(self.client._url(resource, name), **kwargs)
+            self.client._raise_for_status(answer)
+            return answer
 
     def push(self, name):
         # the SDK's push_plugin pulls
-        with engine_errors():
-            answer = self.client._post(self.client._url("/plugins/{0}/push", name), stream=True, timeout=PULL_TIMEOUT)
-            self.client._raise_for_status(answer)
-            for line in self.client._stream_helper(answer, decode=True):
-                if "error" in line:
-                    raise EngineError(line["error"])
+        self._follow(self.client._stream_helper(self._post("/plugins/{0}/push", name, stream=True, timeout=PULL_TIMEOUT), decode=True))
 
     def set(self, name, settings):
         self._call("configure_plugin", name, settings)
@@ -93,8 +93,8 @@ class PluginEngine:
         self._call("enable_plugin", name, timeout=30)
 
     def disable(self, name):
-        """With force, because every volume counts as a use, mounted or not."""
-        self._call("disable_plugin", name, force=True)
+        """With force, which SDK 5 does not have, because every volume counts as a use, mounted or not."""
+        self._post("/plugins/{0}/disable", name, params={"force": 1})
 
     def remove(self, name):
         self._call("remove_plugin", name, force=True)
@@ -107,7 +107,8 @@ class PluginEngine:
     def volumes(self, plugin):
         """The plugin's: {name: folder below which the PC has it mounted}."""
         found = self._call("volumes", filters={"driver": plugin["name"]})["Volumes"] or []
-        return {item["Name"]: os.path.join(plugin["outside"], os.path.relpath(item["Mountpoint"] or plugin["inside"], plugin["inside"])) for item in found}
+        # some engines tell the path inside the plugin, some the PC's
+        return {item["Name"]: os.path.join(plugin["outside"], os.path.basename(item["Mountpoint"])) for item in found}
 
     def remove_volume(self, name):
         self._call("remove_volume", name)

@@ -19,6 +19,7 @@ MEANINGS = (
      "image {image} not found"),
     (r"address already in use|port is already allocated|host-mode port already in use", "port in use"),
     (r"no suitable node", "no PC may run it"),
+    (r"non-zero exit \(72\)", "its shared folder is away"),  # mpi-node; the health check that found it fails as well
     (r"unhealthy container", "unhealthy, its health check fails"),
     (r"bind source path does not exist", "directory missing"),
     (r"could not find an available ip|no available (ip )?addresses|address.* exhausted", "addresses used up"),

@@ -36,7 +36,7 @@ options:
         from there, even if the tag means another plugin by now.
       - Engine 20.10 crashes when it is asked for a digest. It is asked for the tag instead, once that has been compared with the digest;
         so there must be a tag.
-      - Left out, it is O(name).
+      - Left out, the plugin that is there will do, whichever it is, and a missing one is not installed.
     type: str
   settings:
     description:
@@ -87,6 +87,7 @@ author:
 EXAMPLES = r"""
 - name: Install the plugin from Docker Hub
   hpclab.swarm.sshfs_plugin:
+    source: vieux/sshfs:latest
     settings:
       sshkey.source: /etc/hpclab/storage
 
@@ -130,8 +131,8 @@ plugin:
       sample: {"DEBUG": "0", "sshkey.source": "/etc/hpclab/storage", "state.source": "/var/lib/docker/plugins/"}
 users:
   description:
-    - Containers on the PC that were in the way, in check mode only. Otherwise the module fails because of them.
-  returned: O(state=present) or O(state=absent)
+    - Containers on the PC that are in the way. The module fails because of them, but in check mode.
+  returned: O(state=present) or O(state=absent), and when it fails because of them
   type: list
   elements: str
   sample: [mpi_worker.x7k2m0q1c5zv8w3e9r4t6y2u1.2nspoxzczvibrzf91mv89qa9l]
@@ -147,7 +148,7 @@ tag:
   type: str
   sample: from-2b3c6a1f0d4e
 digest:
-  description: The digest of what O(mirror) has; empty in check mode if it is not there yet.
+  description: The digest of what O(mirror) has. In check mode, if it is not there yet, that of O(source), empty if it has none.
   returned: O(state=mirrored)
   type: str
   sample: sha256:7f36fa7eb5a3a2f21db36a9791d9fb962d6ffd5cd96f9757e9a4ab5d1ce73bf9
@@ -170,12 +171,18 @@ def shown(plugin):
     return {key: plugin[key] for key in SHOWN} if plugin else {}
 
 
+class InUse(Exception):
+    def __init__(self, message, users):
+        super().__init__(message)
+        self.users = users
+
+
 class Plugin:
     def __init__(self, params, engine, check_mode):
         self.engine, self.check_mode = engine, check_mode
         self.driver = _plugin.reference(params["name"], "name")
         self.name = self.driver.tagged
-        self.source = _plugin.reference(params["source"] or self.name)
+        self.source = _plugin.reference(params["source"]) if params["source"] else None
         self.settings = _plugin.texts(params["settings"])
         self.patterns = ["*"] if params["state"] == "absent" else params["volumes_absent"]
         self.there = engine.plugin(self.name)
@@ -191,7 +198,9 @@ class Plugin:
     # The plugin
 
     def present(self):
-        other = bool(self.there) and not _plugin.fits(self.source, self.there)
+        if not self.there and not self.source:
+            return self._result(False, None, [], [], [])
+        other = bool(self.there and self.source) and not _plugin.fits(self.source, self.there)
         had = self.there["settings"] if self.there else {}
         differing = {key: value for key, value in self.settings.items() if had.get(key) != value}
         if self.there and not other:
@@ -243,7 +252,7 @@ class Plugin:
                 ", ".join(shared)))))
         for users, refused in found:
             if users and not self.check_mode:
-                raise BadInput(refused.format(", ".join(users)))
+                raise InUse(refused.format(", ".join(users)), users)
         return sorted({user for users, unused in found for user in users})
 
     def _check_sources(self, settings):
@@ -338,11 +347,12 @@ class Plugin:
             devices.update(here)
             if said or not here:
                 break
-            said = self.engine.unmount(point)
-        holders = [process for process, device, path in mounts if device in devices or os.path.basename(path) == os.path.basename(point)]
+            said = self.engine.unmount(point).rpartition(": ")[2]
+        holders = {process for process, device, path in mounts if device in devices or os.path.basename(path) == os.path.basename(point)}
         if holders:
-            raise BadInput("{0} is still mounted on {1}{2}; end what uses it, processes {3}".format(
-                point, self.engine.name, " ({0})".format(said) if said else "", ", ".join(sorted(set(holders) - {"self"}, key=int)[:5])))
+            raise BadInput("{0} is still mounted on {1}{2}; end what uses it{3}".format(
+                point, self.engine.name, " ({0})".format(said) if said else "",
+                "" if "self" in holders else ", processes " + ", ".join(sorted(holders, key=int)[:5])))
 
     # A copy
 
@@ -363,7 +373,7 @@ class Plugin:
                 if self.engine.plugin(target):
                     self.engine.remove(target)
             digest = self._mirror_digest(target)
-        return {"changed": changed, "tag": tag, "digest": digest or "",
+        return {"changed": changed, "tag": tag, "digest": digest or self.source.digest or "",
                 "diff": {"before": {} if changed else {target: str(self.source)}, "after": {target: str(self.source)}}}
 
     def _mirror_digest(self, target):
@@ -384,13 +394,15 @@ def main():
             "volumes_absent": {"type": "list", "elements": "str", "default": []},
             "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
         },
-        required_if=[("state", "mirrored", ("mirror",))],
+        required_if=[("state", "mirrored", ("source", "mirror"))],
         supports_check_mode=True,
     )
     try:
         plugin = Plugin(module.params, connect(module.params["docker_host"], PluginEngine), module.check_mode)
         result = {"present": plugin.present, "absent": plugin.absent,
                   "mirrored": lambda: plugin.mirrored(module.params["mirror"])}[module.params["state"]]()
+    except InUse as error:
+        module.fail_json(msg=str(error), users=error.users)
     except (BadInput, EngineError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
