@@ -20,6 +20,11 @@ class Reference(namedtuple("Reference", "where tag digest")):
     def tagged(self):
         return "{0}:{1}".format(self.where, self.tag)
 
+    @property
+    def remote(self):
+        """What an engine is asked for; with a tag, it forgets the digest."""
+        return self.tagged if self.tag else str(self)
+
     def __str__(self):
         return self.where + (":" + self.tag if self.tag else "") + ("@" + self.digest if self.digest else "")
 

@@ -34,8 +34,8 @@ options:
       - Where the plugin comes from, with a tag, or a tag and a digest as in C(registry:5000/vieux/sshfs:1@sha256:…).
       - With a digest, an installed plugin with another one is replaced. Without one, the installed plugin is the wanted one if it came
         from there, even if the tag means another plugin by now.
-      - Engine 20.10 crashes when it is asked for a digest. It is asked for the tag instead, once that has been compared with the digest;
-        so there must be a tag.
+      - Where there is a tag, the engine is asked for that, once it has been compared with the digest. For engines before 26.0 there must be
+        one, for many of them crash when they are asked for a plugin's digest.
       - Left out, the plugin that is there will do, whichever it is, and a missing one is not installed.
     type: str
   settings:
@@ -57,6 +57,11 @@ options:
     type: list
     elements: str
     default: []
+  timeout:
+    description:
+      - Seconds to wait, in check mode too, until containers that are in the way have ended.
+    type: int
+    default: 0
   docker_host:
     description:
       - The PC's engine.
@@ -159,7 +164,7 @@ import hashlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpclab.swarm.plugins.module_utils import _plugin
+from ansible_collections.hpclab.swarm.plugins.module_utils import _plugin, _wait
 from ansible_collections.hpclab.swarm.plugins.module_utils._engine import EngineError, connect
 from ansible_collections.hpclab.swarm.plugins.module_utils._plugin_engine import PluginEngine
 from ansible_collections.hpclab.swarm.plugins.module_utils._stack import BadInput
@@ -179,7 +184,7 @@ class InUse(Exception):
 
 class Plugin:
     def __init__(self, params, engine, check_mode):
-        self.engine, self.check_mode = engine, check_mode
+        self.engine, self.check_mode, self.timeout = engine, check_mode, params["timeout"]
         self.driver = _plugin.reference(params["name"], "name")
         self.name = self.driver.tagged
         self.source = _plugin.reference(params["source"]) if params["source"] else None
@@ -208,7 +213,7 @@ class Plugin:
         users = self._check_unused("to be {0}".format("replaced" if other else "given other settings") if self.there and (other or differing) else "")
         after = self.there and dict(self.there, enabled=True, settings=dict(had, **differing))
         if not self.there or other:
-            after = {"reference": self.source.tagged if self.source.tag else str(self.source), "digest": self.source.digest or "",
+            after = {"reference": self.source.remote, "digest": self.source.digest or "",
                      "enabled": True, "settings": dict(had, **self.settings)}
         changed = after != self.there
         if changed and not self.check_mode:
@@ -238,22 +243,28 @@ class Plugin:
 
     def _check_unused(self, disabled_to_be=""):
         """Refuses while containers are in the way; in check mode only says which, for they may have ended by then."""
-        containers, volumes = self.engine.containers(), self._volumes()
         found = []
+
+        def clear():
+            found[:] = [(users, refused) for users, refused in self._in_the_way(disabled_to_be) if users]
+            return not found
+        if not _wait.until(clear, self.timeout) and not self.check_mode:
+            users, refused = found[0]
+            raise InUse(refused.format(", ".join(users)), users)
+        return sorted({user for users, unused in found for user in users})
+
+    def _in_the_way(self, disabled_to_be):
+        """Of each reason to refuse, the containers, and the words."""
+        containers, volumes = self.engine.containers(), self._volumes()
         if disabled_to_be:
-            found.append((_plugin.users(containers, self.driver, states=_plugin.RUNS),
-                          "{0} must be disabled on {1} {2}, and containers use it: {{0}}; end them first, or drain the PC".format(
-                              self.name, self.engine.name, disabled_to_be)))
+            yield (_plugin.users(containers, self.driver, states=_plugin.RUNS),
+                   "{0} must be disabled on {1} {2}, and containers use it: {{0}}; end them first, or drain the PC".format(
+                       self.name, self.engine.name, disabled_to_be))
         for name in self._matching(set(volumes) | _plugin.mounted(containers, self.driver)):
             refused = "volume {0} can't be removed on {1}, containers have {{1}}: {{0}}; remove them first".format(name, self.engine.name)
             shared = [other for other in volumes if other != name and volumes[other] == volumes.get(name)]
-            found.append((_plugin.users(containers, self.driver, [name]), refused.replace("{1}", "it")))
-            found.append((_plugin.users(containers, self.driver, shared), refused.replace("{1}", "{0}, which shares its mount point".format(
-                ", ".join(shared)))))
-        for users, refused in found:
-            if users and not self.check_mode:
-                raise InUse(refused.format(", ".join(users)), users)
-        return sorted({user for users, unused in found for user in users})
+            yield _plugin.users(containers, self.driver, [name]), refused.replace("{1}", "it")
+            yield _plugin.users(containers, self.driver, shared), refused.replace("{1}", "{0}, which shares its mount point".format(", ".join(shared)))
 
     def _check_sources(self, settings):
         for key, path in settings.items():
@@ -263,19 +274,19 @@ class Plugin:
     def _remote(self):
         """What to ask the engine for, once the registry has it."""
         source = self.source
-        if not source.tag:
-            raise BadInput("source: {0} has no tag, and an engine may crash when it is asked for a plugin's digest; write {1}:TAG@{2}".format(
-                source, source.where, source.digest))
+        if not source.tag and int(self.engine.version.split(".")[0]) < 26:  # moby#47299
+            raise BadInput("source: {0} has no tag, and engine {1} may crash when it is asked for a plugin's digest; write {2}:TAG@{3}".format(
+                source, self.engine.version, source.where, source.digest))
         try:
-            digest = self.engine.digest(source.tagged)
+            digest = self.engine.digest(source.remote)
         except EngineError as error:
             raise BadInput("source: {0} can't be had ({1}); correct it, or see whether its registry can be reached".format(
                 source, error)) from error
         if not digest:
             raise BadInput("source: {0} can't be had, its registry has none of that name".format(source))
         if source.digest and digest != source.digest:
-            raise BadInput("source: {0} is {1} by now, and not the digest asked for; correct one of them".format(source.tagged, digest))
-        return source.tagged
+            raise BadInput("source: {0} is {1} by now, and not the digest asked for; correct one of them".format(source.remote, digest))
+        return source.remote
 
     def _apply(self, pull):
         was = self.there
@@ -392,6 +403,7 @@ def main():
             "settings": {"type": "dict", "default": {}},
             "mirror": {"type": "str"},
             "volumes_absent": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 0},
             "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
         },
         required_if=[("state", "mirrored", ("source", "mirror"))],
