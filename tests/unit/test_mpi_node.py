@@ -137,6 +137,12 @@ def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
     assert sorted(asked) == ["10.213.1.5", "10.213.1.6"]  # whoever is known is not asked again
 
 
+@pytest.mark.parametrize(("role", "check", "code"), [("worker", "true", 143), ("worker", "false", 72), ("master", "false", 143)])
+def test_a_stopped_worker_says_that_its_shared_folder_is_away(node, monkeypatch, role, check, code):
+    monkeypatch.setattr(node, "HOME_CHECK", check)
+    assert node.exit_code(role) == code
+
+
 def test_only_work_is_waited_for(node):
     rank = subprocess.Popen(["sleep", "60"])
     shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE)

@@ -63,6 +63,16 @@ def test_a_row(row, sentence):
     assert found[0].startswith(f"cluster {row.get('name', 'mpi')}: ") and sentence in found[0]
 
 
+@pytest.mark.parametrize(("length", "state", "exported", "fine"), [
+    (25, "present", True, True), (26, "present", True, False), (26, "present", False, True), (26, "absent", True, True)])
+def test_a_home_that_a_pc_exports_needs_an_account_of_its_name(length, state, exported, fine):
+    row = {"name": "m" * length, "state": state}
+    found = cluster_findings([row], OPTIONS, ["bob"], "bob", [], exported=exported)
+    assert found == ([] if fine else [
+        f"cluster {row['name']}: name: '{row['name']}' has 26 characters, and on the PC that keeps its shared home its account is "
+        f"hpclab-{row['name']}; use at most 25"])
+
+
 @pytest.mark.parametrize("clusters", [[], "[{'name': 'mpi'}]", [None], None])
 def test_no_list_of_rows(clusters):
     found, = cluster_findings(clusters, OPTIONS, ["bob"], "bob", [])

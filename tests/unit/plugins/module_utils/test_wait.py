@@ -118,6 +118,8 @@ def test_constraints(constraint, met):
     ("failed", "starting container failed: driver failed programming external connectivity: listen tcp4 0.0.0.0:22: bind: address already in use",
      "port in use"),
     ("failed", "task: non-zero exit (137): dockerexec: unhealthy container", "unhealthy, its health check fails"),
+    ("failed", "task: non-zero exit (72)", "its shared folder is away"),
+    ("failed", "task: non-zero exit (72): dockerexec: unhealthy container", "its shared folder is away"),
     ("new", "could not find an available IP while allocating", "addresses used up"),
     ("failed", "task: non-zero exit (3)", "failed"),
 ])
