@@ -420,6 +420,19 @@ def test_what_goes_wrong_while_pulling_is_said(client):
     assert client.timeout == 60
 
 
+def test_what_the_sdk_can_not(client):
+    client._stream_helper.return_value = iter([{"status": "Preparing"}, {"error": "denied"}])
+    client._raise_for_status.side_effect = [None, None, said("no such plugin", 404)]
+    engine = PluginEngine(client)
+    engine.disable(NAME)
+    with pytest.raises(EngineError, match="denied"):
+        engine.push(NAME)
+    with pytest.raises(EngineError, match="no such plugin"):
+        engine.disable(NAME)
+    assert [item.args for item in client._url.call_args_list[:2]] == [("/plugins/{0}/disable", NAME), ("/plugins/{0}/push", NAME)]
+    assert client._post.call_args_list[0].kwargs == {"params": {"force": 1}} and client._stream_helper.call_args.kwargs == {"decode": True}
+
+
 def test_mounts_of_every_process(tmp_path, monkeypatch):
     line = r"112 709 0:98 / /var/lib/a\040b rw shared:96 - fuse.sshfs u@h:/x rw,user_id=0" + "\n"
     assert list(_plugin.sshfs_mounts("1 2 0:5 / / rw - ext4 /dev/sda rw\n" + line)) == [("0:98", "/var/lib/a b")]
