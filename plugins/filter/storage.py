@@ -21,14 +21,15 @@ PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 # Every file is mpiuser's, whoever owns it on the server. A server that is lost is noticed after 15 s. The cipher is the fastest
 # where the processor has AES, names and attributes are looked up anew so that no PC sees old ones: docs/storage.md has figures. Not
-# auto_cache: sftp knows whole seconds, and what changes twice in one, to the same size, would stay old on other PCs for ever.
+# auto_cache: sftp knows whole seconds, and what changes twice in one, to the same size, would stay old on other PCs for ever. attr_timeout: who
+# opened a file before it was written elsewhere knows its old length so long (1 s by default); 0 makes small reads 6 times slower.
 OPTIONS = {
-    "allow_other": "", "default_permissions": "", "uid": "1000", "gid": "1000", "cache": "no",
+    "allow_other": "", "default_permissions": "", "uid": "1000", "gid": "1000", "cache": "no", "attr_timeout": "0.1",
     "ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ConnectTimeout": "10", "Compression": "no", "Ciphers": "aes128-gcm@openssh.com",
 }
 # sshfs's own options and ssh's that make sense here: none that weakens the checks, and none that the role sets for itself
 TUNABLE = {
-    *OPTIONS, "attr_timeout", "auto_cache", "cache_timeout", "dcache_clean_interval", "dcache_dir_timeout", "dcache_link_timeout", "dcache_max_size",
+    *OPTIONS, "auto_cache", "cache_timeout", "dcache_clean_interval", "dcache_dir_timeout", "dcache_link_timeout", "dcache_max_size",
     "dcache_min_clean_interval", "dcache_stat_timeout", "dcache_timeout", "dir_cache", "direct_io", "disable_hardlink", "entry_timeout",
     "follow_symlinks", "kernel_cache", "max_conns", "max_read", "negative_timeout", "no_readahead", "ro", "sshfs_sync", "sync_readdir",
     "transform_symlinks", "umask", "workaround", "AddressFamily", "BindAddress", "BindInterface", "HostKeyAlgorithms", "IPQoS",
