@@ -115,7 +115,7 @@ EXAMPLES = r"""
 RETURN = r"""
 plugin:
   description: The plugin as it is now, in check mode as it would be; empty if it is not there.
-  returned: O(state=present) or O(state=absent)
+  returned: with state present or absent
   type: dict
   contains:
     reference:
@@ -137,24 +137,24 @@ plugin:
 users:
   description:
     - Containers on the PC that are in the way. The module fails because of them, but in check mode.
-  returned: O(state=present) or O(state=absent), and when it fails because of them
+  returned: with state present or absent, and when it fails because of them
   type: list
   elements: str
   sample: [mpi_worker.x7k2m0q1c5zv8w3e9r4t6y2u1.2nspoxzczvibrzf91mv89qa9l]
 volumes:
   description: The volumes that were removed.
-  returned: O(state=present) or O(state=absent)
+  returned: with state present or absent
   type: list
   elements: str
   sample: [mpi_home_1f2e3d4c]
 tag:
   description: The tag that O(source) has in O(mirror).
-  returned: O(state=mirrored)
+  returned: with state mirrored
   type: str
   sample: from-2b3c6a1f0d4e
 digest:
   description: The digest of what O(mirror) has. In check mode, if it is not there yet, that of O(source), empty if it has none.
-  returned: O(state=mirrored)
+  returned: with state mirrored
   type: str
   sample: sha256:7f36fa7eb5a3a2f21db36a9791d9fb962d6ffd5cd96f9757e9a4ab5d1ce73bf9
 """
