@@ -76,7 +76,7 @@ def sshfs_mounts(mountinfo):
 
 def _volumes(container, driver):
     return {mount["Name"] for mount in container.get("Mounts") or []
-            if mount.get("Type") == "volume" and mount.get("Driver") and reference(mount["Driver"])[:2] == driver[:2]}
+            if mount.get("Type") == "volume" and mount.get("Driver") in (driver.tagged, driver.where)}
 
 
 def mounted(containers, driver):
