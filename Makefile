@@ -15,7 +15,7 @@ venv: .venv/ready
 	@python3 -c 'import ensurepip' 2>/dev/null && command -v ssh >/dev/null || { echo "Installing python3-venv and openssh-client"; \
 	  $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv openssh-client; }
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	mkdir -p .venv/collections/ansible_collections/hpclab
 	ln -sfn ../../../.. .venv/collections/ansible_collections/hpclab/swarm
 	touch $@
