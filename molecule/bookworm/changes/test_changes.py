@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A room changes: each change in check mode, for real, and again, where nothing is left to do.
+"""A room changes. Large changes in check mode, for real, and again, where nothing is left to do; what is independent goes together.
 
 The tests build on each other, in this order.
 """
@@ -13,6 +13,7 @@ import pytest
 
 # the second one's logins on another PC than the manager
 BOTH = [{"name": "mpi"}, {"name": "pi", "workers": 15, "master": "alice", "ssh_port": 2223}]
+MORE = ["bob", "alice", "falco", "dora"]
 PI = {"cluster": "pi", "pc": "alice", "port": 2223}
 
 
@@ -69,58 +70,9 @@ def test_clusters_share_nothing(lab):
     assert said.returncode == 255
 
 
-def test_a_cluster_that_no_row_names_is_left_alone_and_a_member_goes(lab, ada):
-    before, others = tasks(lab), tasks(lab, "pi")
-    done = lab.site()
-    assert done.rc == 0, done.output
-    assert tasks(lab, "pi") == others
-    assert tasks(lab) == before
-    assert lab.student("true", key=ada).returncode == 255
-
-
-def test_a_cluster_removed_takes_its_own_with_it(lab):
-    before = tasks(lab)
-    converge(lab, mpi_stack_clusters=[{"name": "mpi"}, {**BOTH[1], "state": "absent"}])
-    assert not lab.pc("bob").file("/etc/hpclab/clusters/pi").exists
-    assert not lab.pc("alice").file("/etc/hpclab/members/pi").exists
-    for kind in ("service", "secret", "network"):
-        assert lab.docker(kind, "ls", "-q", "--filter", "label=com.docker.stack.namespace=pi") == ""
-    assert tasks(lab) == before
-
-
-def test_a_pc_is_off(lab):
-    lab.change(virtual_lab_stopped=["falco"])
-    done = lab.site()
-    assert done.rc == 0, done.output
-    assert "2 of 3 PCs" in done.output
-    assert "falco" in done.output
-    assert set(lab.hello()) == {"bob", "alice"}
-    # Swarm notices after a while, too
-    missing, = lab.wait(lambda: lab.module("mpi_hostfile", "name=mpi")["missing"], 30)
-    assert missing["pc"] == "falco" and "down" in missing["reason"]
-
-
-def test_it_comes_back(lab):
-    lab.change()
-    # its worker comes by itself
-    assert lab.wait(lambda: len(lab.hostfile()[1]) == 3, 90)
-    done = lab.site()
-    assert (done.rc, done.changed) == (0, 0), done.output
-    assert set(lab.hello()) == {"bob", "alice", "falco"}
-
-
-def test_a_pc_is_added(lab):
-    before = tasks(lab)
-    lab.change(virtual_lab_pcs=["bob", "alice", "falco", "dora"])
-    done = lab.site()
-    assert done.rc == 0, done.output
-    assert set(lab.hello()) == {"bob", "alice", "falco", "dora"}
-    assert set(before) < set(tasks(lab))
-    again = lab.site()
-    assert (again.rc, again.changed) == (0, 0), again.output
-
-
-def test_a_lost_key_is_made_anew_and_reaches_all(lab):
+def test_a_lost_key_is_made_anew_and_reaches_all_and_a_member_goes(lab, ada):
+    """And a cluster that no row names is left alone."""
+    others = tasks(lab, "pi")
     key = "user_key"
     old = lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string
     lab.pc("bob").check_output(f"rm /etc/hpclab/clusters/mpi/{key}")
@@ -129,3 +81,38 @@ def test_a_lost_key_is_made_anew_and_reaches_all(lab):
     assert lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string != old
     assert len(lab.docker("secret", "ls", "-q", "--filter", "label=com.docker.stack.namespace=mpi").split()) == 4
     assert set(lab.hello()) == set(lab.pcs)
+    assert lab.student("true", key=ada).returncode == 255
+    assert tasks(lab, "pi") == others
+
+
+def test_a_pc_is_added_and_a_cluster_removed_takes_its_own_with_it(lab):
+    before = tasks(lab)
+    lab.change(virtual_lab_pcs=MORE)
+    converge(lab, mpi_stack_clusters=[{"name": "mpi"}, {**BOTH[1], "state": "absent"}])
+    assert set(lab.hello()) == set(MORE)
+    assert set(before) < set(tasks(lab))
+    assert not lab.pc("bob").file("/etc/hpclab/clusters/pi").exists
+    assert not lab.pc("alice").file("/etc/hpclab/members/pi").exists
+    for kind in ("service", "secret", "network"):
+        assert lab.docker(kind, "ls", "-q", "--filter", "label=com.docker.stack.namespace=pi") == ""
+
+
+def test_a_pc_is_off(lab):
+    lab.change(virtual_lab_pcs=MORE, virtual_lab_stopped=["falco"])
+    done = lab.site()
+    assert done.rc == 0, done.output
+    assert "3 of 4 PCs" in done.output
+    assert "falco" in done.output
+    assert set(lab.hello()) == {"bob", "alice", "dora"}
+    # Swarm notices after a while, too
+    missing, = lab.wait(lambda: lab.module("mpi_hostfile", "name=mpi")["missing"], 30)
+    assert missing["pc"] == "falco" and "down" in missing["reason"]
+
+
+def test_it_comes_back(lab):
+    lab.change(virtual_lab_pcs=MORE)
+    # its worker comes by itself
+    assert lab.wait(lambda: len(lab.hostfile()[1]) == 4, 90)
+    done = lab.site()
+    assert (done.rc, done.changed) == (0, 0), done.output
+    assert set(lab.hello()) == set(MORE)

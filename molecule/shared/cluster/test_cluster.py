@@ -41,11 +41,6 @@ def test_it_is_a_stack(lab):
     assert sorted(line.split()[1] for line in running if line.startswith("mpi_worker")) == sorted(lab.pcs)
 
 
-def test_second_run_in_check_mode_predicts_nothing(lab):
-    play = lab.site("--check", "--diff")
-    assert (play.rc, play.changed) == (0, 0), play.output
-
-
 # MPI, as a student has it
 
 def test_hello_from_every_pc(lab):
