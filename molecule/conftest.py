@@ -86,6 +86,15 @@ class Lab:
     def inspect(self, kind, name, pc="bob"):
         return json.loads(self.docker(*kind.split(), "inspect", name, pc=pc))[0]
 
+    def container(self, pc, service="mpi_worker"):
+        """The healthy container of a service on a PC; nothing if there is none, or if the PC is off."""
+        return self.command("timeout", 20, "docker", "exec", f"{self.name}-{pc}", "docker", "ps", "-q", "--no-trunc", "--filter", "health=healthy",
+                            "--filter", f"label=com.docker.swarm.service.name={service}").stdout.strip()
+
+    def inside(self, pc, *words, service="mpi_worker"):
+        """A command that runs there, for use with `command`: as mpiuser, without a login."""
+        return ["docker", "exec", "-i", f"{self.name}-{pc}", "docker", "exec", "-i", self.container(pc, service), *words]
+
     def address(self, pc):
         return re.search(rf"^{pc} ansible_host=(\S+)", INVENTORY.read_text(), re.M)[1]
 
