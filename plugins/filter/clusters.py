@@ -15,7 +15,8 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.hpclab.swarm.plugins.module_utils import _stack
 
-ACCOUNT, ACCOUNT_LENGTH = "hpclab-", 32  # as role sshfs_storage names them, and as many characters as Linux takes
+ACCOUNT = "hpclab-"  # as role sshfs_storage names them, and as many characters as Linux takes
+ACCOUNT_LENGTH = 32
 KEY_TYPES = re.compile(r"(sk-)?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+)(@openssh\.com)?")
 
 

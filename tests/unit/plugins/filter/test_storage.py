@@ -18,7 +18,8 @@ SERVER = {"user": "hpclab-mpi", "address": "192.168.1.11", "port": 2200, "path":
 
 
 @pytest.mark.parametrize("changed", [
-    {}, NAS, {"host": "alice"}, {"driver": "vieux/sshfs"}, {"delete": "old"}, {"options": {"kernel_cache": "", "dcache_timeout": 5}}, {"path": "/data/lab.1/x_y-z"},
+    {}, NAS, {"host": "alice"}, {"driver": "vieux/sshfs"}, {"delete": "old"}, {"options": {"kernel_cache": "", "dcache_timeout": 5}},
+    {"path": "/data/lab.1/x_y-z"},
 ])
 def test_good_settings(changed):
     assert storage.storage_findings({**SETTINGS, **changed}) == []

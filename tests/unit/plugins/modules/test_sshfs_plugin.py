@@ -184,7 +184,7 @@ def test_another_one_keeps_the_settings(pc, have, run):
 def test_disabled(pc, have, run):
     pc.installed[NAME]["enabled"] = False
     pc._containers = [container("worker", "mpi_home_1")]
-    predicted, done = four_ways(pc, run, ["enable"], **dict(WANTED, settings={}))
+    predicted, done = four_ways(pc, run, ["enable"], **{**WANTED, "settings": {}})
     assert not predicted["diff"]["before"]["enabled"] and done["plugin"]["enabled"]
 
 
