@@ -120,7 +120,7 @@ class TestHomes:
     def test_by_systemd_the_parent_is_bound(self):
         assert storage.storage_homes({"mpi": SERVER}, "host", {}) == {"mpi": {
             "mounts": [{"type": "bind", "source": "/var/lib/hpclab/homes/mpi", "target": "/home", "propagation": "rslave"}],
-            "environment": {"MPI_SHARED_HOME": "1"},
+            "environment": {"MPI_SHARED_HOME": "1", "OMPI_MCA_sharedfp": "individual"},
         }}
 
     def test_by_the_plugin_a_volume_is_named_after_its_options(self):
