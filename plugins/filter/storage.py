@@ -98,7 +98,8 @@ def storage_servers(clusters, inside, address, port, path, user):
 
 def storage_look_at(clusters, path, exports):
     """Files that tell how far a PC is, for pc_info."""
-    found = [f"{KEYS}/{name}" for name in ("id_ed25519", "id_ed25519.pub", "known_hosts")] + ["/etc/systemd/system/hpclab-home@.service"]
+    found = [f"{KEYS}/{name}" for name in ("id_ed25519", "id_ed25519.pub", "known_hosts")]
+    found += [f"/etc/systemd/system/hpclab-{name}" for name in ("home@.service", "plugin.service", "plugin.timer")]
     for cluster in clusters:
         found += [f"{KEYS}/{cluster}.env", f"{HOMES}/{cluster}/mpiuser/{MARKER}"]
     if exports:

@@ -159,6 +159,7 @@ digest:
   sample: sha256:7f36fa7eb5a3a2f21db36a9791d9fb962d6ffd5cd96f9757e9a4ab5d1ce73bf9
 """
 
+import fcntl
 import fnmatch
 import hashlib
 import os
@@ -169,6 +170,7 @@ from ansible_collections.hpclab.swarm.plugins.module_utils._engine import Engine
 from ansible_collections.hpclab.swarm.plugins.module_utils._plugin_engine import PluginEngine
 from ansible_collections.hpclab.swarm.plugins.module_utils._stack import BadInput
 
+LOCK = "/run/lock/hpclab-plugin"  # so that the unit of role sshfs_storage that enables the plugin stays away meanwhile
 SHOWN = ("reference", "digest", "enabled", "settings")
 
 
@@ -410,9 +412,11 @@ def main():
         supports_check_mode=True,
     )
     try:
-        plugin = Plugin(module.params, connect(module.params["docker_host"], PluginEngine), module.check_mode)
-        result = {"present": plugin.present, "absent": plugin.absent,
-                  "mirrored": lambda: plugin.mirrored(module.params["mirror"])}[module.params["state"]]()
+        with open(LOCK, "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            plugin = Plugin(module.params, connect(module.params["docker_host"], PluginEngine), module.check_mode)
+            result = {"present": plugin.present, "absent": plugin.absent,
+                      "mirrored": lambda: plugin.mirrored(module.params["mirror"])}[module.params["state"]]()
     except InUse as error:
         module.fail_json(msg=str(error), users=error.users)
     except (BadInput, EngineError) as error:

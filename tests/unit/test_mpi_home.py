@@ -63,7 +63,7 @@ def test_a_silent_server_is_not_waited_for(home):
 @pytest.fixture
 def image(tmp_path):
     """The programs, with a mpi-home that says what the file `away` says."""
-    (tmp_path / "mpi-home").write_text(f"#!/bin/sh\n[ ! -e {tmp_path}/away ] || {{ echo away; exit 1; }}\n")
+    (tmp_path / "mpi-home").write_text(f"#!/bin/sh\n[ ! -e {tmp_path}/away ] || {{ cat {tmp_path}/away; exit 1; }}\n")
     (tmp_path / "mpi-home").chmod(0o755)
 
     def adapted(name, **words):
@@ -75,17 +75,18 @@ def image(tmp_path):
     return adapted
 
 
-@pytest.mark.parametrize(("role", "away", "healthy"), [("worker", False, True), ("worker", True, False), ("master", True, True)])
+@pytest.mark.parametrize(("role", "away", "healthy"), [
+    ("worker", "", True), ("worker", "no answer\n", False), ("master", "no answer\n", True), ("master", "Transport endpoint is not connected\n", False)])
 def test_health(image, tmp_path, role, away, healthy):
     if away:
-        (tmp_path / "away").touch()
+        (tmp_path / "away").write_text(away)
     with socket.create_server(("127.0.0.1", 0)) as sshd:
         program = image("mpi-health", **{"127.0.0.1/2222": f"127.0.0.1/{sshd.getsockname()[1]}"})
         check = subprocess.Popen(["bash", program], env={"MPI_ROLE": role}, stdout=subprocess.PIPE, text=True)
         if healthy:
             sshd.settimeout(5)
             sshd.accept()[0].sendall(b"SSH-2.0-OpenSSH\r\n")
-        assert check.communicate(timeout=5)[0] == ("" if healthy else "away\n")
+        assert check.communicate(timeout=5)[0] == ("" if healthy else away)
         assert check.returncode == (0 if healthy else 1)
 
 
