@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: sshfs_plugin
 short_description: The volume plugin vieux/sshfs on a PC, and its volumes' safe removal
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes the managed plugin be there with its settings and enabled, or not be there.
   - Removes volumes of the plugin, which by itself can delete the server's files with them, only once they are unmounted.
