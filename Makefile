@@ -56,6 +56,9 @@ test-long: venv ## what takes longer: a room of 15 PCs
 bench-deploy: demo ## figures: deploying again, scaling, latency and bandwidth
 	tests/bench/deploy
 
+bench-storage: demo ## figures: the shared folder beside plain sshfs and local disk
+	tests/bench/storage
+
 lint: venv ## yamllint, ansible-lint
 	@tests/run lint
 
@@ -68,4 +71,4 @@ sanity: venv ## ansible-test sanity
 docs: venv ## writes docs/reference from the modules' and roles' own documentation
 	scripts/docs
 
-.PHONY: help venv engine lab demo login demo-down demo-purge test test-long bench-deploy lint unit sanity docs
+.PHONY: help venv engine lab demo login demo-down demo-purge test test-long bench-deploy bench-storage lint unit sanity docs

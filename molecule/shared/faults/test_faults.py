@@ -211,6 +211,17 @@ def test_sshfs_is_killed_and_an_engine_restarts(lab, room):
     saving.again()
 
 
+def test_the_plugin_is_disabled_by_force(lab, room):
+    if "sshfs_storage_driver=host" in lab.inventory.read_text():
+        pytest.skip("this lab has no plugin")
+    saving = Saving(lab, ["alice", "falco"])
+    room.on("alice", "docker plugin disable -f vieux/sshfs:latest")
+    saving.check(lost=["alice"])
+    assert saving.results()["falco"] == ["whole"]
+    room.wait_until_whole()
+    saving.again()
+
+
 def test_a_pc_is_cut_off_and_another_reboots(lab, room):
     saving = Saving(lab, ["alice", "falco"])
     room.cut("alice")
@@ -305,7 +316,7 @@ def series(room, chance):
 def test_a_series_of_faults_loses_nothing(lab, room):
     print(f"HPCLAB_SEED={SEED} HPCLAB_FAULTS={FAULTS}")
     chance = random.Random(SEED)
-    room.on(STORAGE, f"rm -rf {EXPORT}/ledger && install -d -o hpclab-mpi -g hpclab-mpi {EXPORT}/ledger")
+    room.on(STORAGE, f"rm -rf {EXPORT}/ledger")
     students = [Student(lab, pc, "/home/mpiuser/ledger") for pc in lab.pcs]
 
     def saved():

@@ -33,6 +33,7 @@ def record(name, number):
 
 
 def save(path, data, mode="wb"):
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # as who has to, and would in the wrong place
     with open(path, mode) as file:
         file.write(data)
         file.flush()
