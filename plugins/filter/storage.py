@@ -137,7 +137,7 @@ def storage_room_findings(lab):
     """What the PCs say to it, before anything is changed: a list of sentences.
 
     lab: pc (the one that exports, or empty), off (names), files, listeners (what pc_info says of it), clusters (those wanted), path, port, server,
-    record (what the manager wrote down before: server, clusters).
+    homes (what the manager wrote down before, as {cluster: server}).
     """
     pc, files, path = lab["pc"], lab["files"], lab["path"]
     if pc in lab["off"]:
@@ -152,12 +152,11 @@ def storage_room_findings(lab):
     for listener in lab["listeners"]:
         if (listener["port"], listener["protocol"]) == (lab["port"], "tcp") and listener["process"] != "systemd":
             found.append(f"{pc}: port {lab['port']}, sshfs_storage_port, is in use by {listener['process'] or 'another program'}; choose another one")
-    before = lab["record"]
-    if before.get("server", lab["server"]) != lab["server"]:
-        for cluster in sorted({*before["clusters"]} & {*lab["clusters"]}):
-            if not pc or files.get(f"{path}/{cluster}/mpiuser/{MARKER}", {}).get("content") != f"{cluster}\n":
-                found.append(f"cluster {cluster}: its home lies on {before['server']}, and {lab['server']} has no copy of it; copy it there with all "
-                             "that is in it (docs/storage.md), or set the sshfs_storage_ knobs back")
+    for cluster in lab["clusters"]:
+        before = lab["homes"].get(cluster, lab["server"])
+        if before != lab["server"] and not (pc and files.get(f"{path}/{cluster}/mpiuser/{MARKER}", {}).get("content") == f"{cluster}\n"):
+            found.append(f"cluster {cluster}: its home lies on {before}, and {lab['server']} has no copy of it; copy it there with all "
+                         "that is in it (docs/storage.md), or set the sshfs_storage_ knobs back")
     return found
 
 

@@ -47,23 +47,23 @@ def test_bad_settings(changed, words):
 
 
 LAB = {"pc": "bob", "off": [], "files": {}, "listeners": [], "clusters": ["mpi"], "path": "/srv/hpclab", "port": 2200,
-       "server": "bob:2200:/srv/hpclab", "record": {}}
-BEFORE = {"server": "alice:2200:/srv/hpclab", "clusters": ["mpi", "old"]}
+       "server": "bob:2200:/srv/hpclab", "homes": {}}
+BEFORE = {"mpi": "alice:2200:/srv/hpclab", "old": "alice:2200:/srv/hpclab"}
 MARKED = {"/srv/hpclab/mpi/mpiuser/.hpclab/cluster": {"type": "file", "mode": "0444", "content": "mpi\n"}}
 
 
 @pytest.mark.parametrize("changed, words", [
     ({}, None),
     ({"files": {"/srv/hpclab": {"type": "directory"}}, "listeners": [{"port": 2200, "protocol": "tcp", "process": "systemd"}]}, None),
-    ({"record": {**BEFORE, "server": LAB["server"]}}, None),
-    ({"record": BEFORE, "files": MARKED}, None),
-    ({"record": BEFORE, "clusters": ["new"]}, None),
+    ({"homes": {**BEFORE, "mpi": LAB["server"]}}, None),
+    ({"homes": BEFORE, "files": MARKED}, None),
+    ({"homes": BEFORE, "clusters": ["new"]}, None),
     ({"off": ["bob"]}, ["bob", "off", "switch it on"]),
     ({"files": {"/srv/hpclab": {"type": "file"}}}, ["bob", "/srv/hpclab is no directory"]),
     ({"files": {"/srv/hpclab/mpi": {"type": "link"}}}, ["bob", "/srv/hpclab/mpi is a link", "out of the export"]),
     ({"listeners": [{"port": 2200, "protocol": "tcp", "process": "nc"}]}, ["bob", "port 2200", "nc"]),
-    ({"record": BEFORE}, ["cluster mpi", "alice:2200:/srv/hpclab", "copy"]),
-    ({"record": BEFORE, "pc": "", "server": "nas:22:/data"}, ["cluster mpi", "nas:22:/data", "copy"]),
+    ({"homes": BEFORE}, ["cluster mpi", "alice:2200:/srv/hpclab", "copy"]),
+    ({"homes": BEFORE, "pc": "", "server": "nas:22:/data"}, ["cluster mpi", "nas:22:/data", "copy"]),
 ])
 def test_room(changed, words):
     found = storage.storage_room_findings({**LAB, **changed})
