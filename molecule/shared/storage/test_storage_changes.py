@@ -1,0 +1,196 @@
+# Copyright (c) 2026, the hpclab.swarm authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is asked wrongly of the shared folder changes nothing; what is asked rightly loses nothing.
+
+The tests build on each other, in this order: the last one leaves the lab as it was.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+PI = {"name": "pi", "ssh_port": 2223}
+NAS = {"name": "nas", "ssh_port": 2224, "pcs": ["alice"]}
+EXPORT = "/srv/hpclab"
+
+
+def flat(text):
+    """Without the line breaks and quotes that the output's YAML puts in."""
+    return " ".join(text.replace("''", "'").replace('\\"', '"').split())
+
+
+@pytest.fixture(scope="module")
+def before(lab):
+    return lab.state()
+
+
+def refused(lab, before, *sentences, **variables):
+    play = lab.site(**variables)
+    assert play.rc != 0, play.output
+    for sentence in sentences:
+        assert sentence in flat(play.output), play.output
+    assert set(re.findall(r"TASK \[(.*)\] \*+\nchanged: ", play.output)) <= {"hpclab.swarm.sshfs_storage : Write down what this role changes"}, play.output
+    assert lab.state()["service"] == before["service"]
+
+
+# Bad input
+
+# tests/unit has the rest
+SETTINGS = {
+    "spaces": (
+        {"sshfs_storage_path": "/srv/our lab"},
+        "sshfs_storage_path: '/srv/our lab' can't be exported; give an absolute path of letters, digits, '.', '_' and '-', without spaces, like /srv/hpclab"),
+    "option": (
+        {"sshfs_storage_options": {"cipher": "none", "max_conns": "4"}},
+        "sshfs_storage_options: cipher is no option of sshfs that can be set here; those are "),
+    "delete": (
+        {"sshfs_storage_delete": "mpi"},
+        "sshfs_storage_delete: mpi is not the name of a cluster with state: absent; only the data of such a one is deleted"),
+}
+
+
+@pytest.mark.parametrize(("variables", "sentence"), SETTINGS.values(), ids=SETTINGS)
+def test_settings(lab, before, variables, sentence):
+    refused(lab, before, sentence, **variables)
+
+
+def test_a_path_that_is_no_directory_and_a_port_in_use(lab, before):
+    lab.pc("bob").check_output("touch /srv/file")
+    refused(
+        lab, before,
+        "bob: /srv/file is no directory; move it away, or set sshfs_storage_path",
+        "bob: port 22, sshfs_storage_port, is in use by sshd; choose another one",
+        f"cluster mpi: its home lies on bob:2200:{EXPORT}, and bob:22:/srv/file has no copy of it; ",
+        sshfs_storage_path="/srv/file", sshfs_storage_port=22)
+    lab.pc("bob").check_output("rm /srv/file")
+
+
+def test_a_link_out_of_the_export(lab, before):
+    lab.pc("bob").check_output("mkdir /srv/other && ln -s /etc /srv/other/mpi")
+    refused(
+        lab, before, "bob: /srv/other/mpi is a link, which leads out of the export; put the directory itself there, or set sshfs_storage_path",
+        sshfs_storage_path="/srv/other")
+    lab.pc("bob").check_output("rm -r /srv/other")
+
+
+def test_a_server_with_another_host_key_gets_no_data(lab):
+    bob = lab.pc("bob")
+    bob.check_output("cd /etc/hpclab/export && mv host_key right && ssh-keygen -q -t ed25519 -N '' -f wrong && mv wrong host_key && rm wrong.pub")
+    try:
+        bob.check_output("pkill -KILL -u hpclab-mpi")
+        home = "timeout 20 stat /home/mpiuser/.hpclab/cluster; timeout 20 touch /home/mpiuser/written"
+        for pc in lab.pcs:
+            assert lab.command(*lab.inside(pc, "sh", "-c", home)).returncode != 0
+        play = lab.site()
+        assert "port 2200 shows another ssh host key than the one it is known by; it got no data." in flat(play.output), play.output
+        assert (play.changed, play.recap("failed")) == (0, len(lab.pcs)), play.output
+        # nobody got as far as that
+        assert bob.run("pgrep -u hpclab-mpi").rc == 1
+    finally:
+        bob.check_output("cd /etc/hpclab/export && mv right host_key")
+    assert not bob.file(f"{EXPORT}/mpi/mpiuser/written").exists
+    assert lab.wait(lambda: set(lab.hostfile()[1]) == set(lab.pcs) and lab.student("mpirun /opt/mpi/mpi-home").returncode == 0, 180)
+
+
+# A second cluster, a PC that leaves
+
+def test_clusters_do_not_reach_each_other(lab):
+    done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, PI])
+    assert done.rc == 0, done.output
+    said = lab.student("mpirun sh -c 'cat ~/.hpclab/cluster'; echo of pi >~/file; ls -d /home/* /srv/hpclab/* /var/lib/hpclab/homes/* 2>/dev/null",
+                       cluster="pi", port=2223)
+    assert set(said.stdout.split()) == {"pi", "/home/mpiuser"}, said.stderr
+    assert lab.pc("bob").file(f"{EXPORT}/pi/mpiuser/file").content_string == "of pi\n"
+    assert lab.student("cat ~/file").returncode == 1
+    # nor does one account the other's on the storage PC
+    assert lab.pc("bob").run(f"setpriv --reuid hpclab-pi --regid hpclab-pi --clear-groups ls {EXPORT}/mpi/mpiuser").rc != 0
+
+
+def connections(lab, pc):
+    """The PC's connections to the export."""
+    return lab.pc("bob").check_output(f"systemctl list-units --plain --no-legend 'hpclab-storage@*-{lab.address(pc)}:*' | wc -l")
+
+
+def test_a_pc_that_left_is_locked_out_and_a_removed_cluster_leaves_its_data(lab):
+    without = lab.tmp / "without.ini"
+    without.write_text("".join(line for line in lab.inventory.read_text().splitlines(True) if not line.startswith("falco ")))
+    assert connections(lab, "falco") != "0"
+    clusters = [{"name": "mpi", "pcs": ["bob", "alice"]}, {**PI, "state": "absent"}]
+    done = lab.command("ansible-playbook", "site.yml", "-i", without, "-e", f'{{"mpi_stack_clusters": {clusters}}}')
+    assert done.returncode == 0, done.stdout
+    assert " falco" not in lab.pc("bob").file("/etc/hpclab/export/keys/hpclab-mpi").content_string
+    assert lab.wait(lambda: connections(lab, "falco") == "0", 10)
+    said = lab.pc("falco").run("sftp -F none -o BatchMode=yes -o UserKnownHostsFile=/etc/hpclab/storage/known_hosts -i /etc/hpclab/storage/id_ed25519 "
+                               f"-P 2200 -b /dev/null hpclab-mpi@{lab.address('bob')}")
+    assert "Permission denied (publickey)" in said.stderr
+    assert set(lab.hello()) == {"bob", "alice"}
+    # what was pi's
+    assert lab.pc("bob").file(f"{EXPORT}/pi/mpiuser/file").content_string == "of pi\n"
+    assert not lab.pc("bob").file("/etc/hpclab/export/keys/hpclab-pi").exists
+    for pc in ("bob", "alice"):
+        assert " pi" not in lab.pc(pc).check_output("findmnt -l -o TARGET,FSTYPE | grep sshfs | sed 's/.homes.pi/ pi/'; docker volume ls -q | sed 's/^pi_/ pi/'")
+
+
+def test_its_data_goes_when_it_is_named_and_the_pc_comes_back(lab):
+    done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**PI, "state": "absent"}], sshfs_storage_delete="pi")
+    assert done.rc == 0, done.output
+    bob = lab.pc("bob")
+    assert not bob.file(f"{EXPORT}/pi").exists
+    assert not bob.user("hpclab-pi").exists
+    assert bob.file(f"{EXPORT}/mpi/mpiuser/.hpclab/cluster").exists
+    assert set(lab.hello()) == set(lab.pcs)
+
+
+# A server that is no PC of the room
+
+@pytest.fixture(scope="module")
+def nas(lab):
+    """Somebody's machine with ssh: its name, address and the knobs that name it."""
+    name = f"{lab.name}.nas"
+    image = lab.command("docker", "inspect", "-f", "{{.Config.Image}}", f"{lab.name}-bob").stdout.strip()
+    lab.command("docker", "rm", "-f", name)
+    script = ("ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; useradd -m -p '*' lab; install -d -o lab /data /data/lab; "
+              "install -d -o lab -m 0700 /home/lab/.ssh; mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e -h /etc/ssh/ssh_host_ed25519_key")
+    started = lab.command("docker", "run", "-d", "--name", name, "--network", lab.name, "--entrypoint", "sh", image, "-c", script)
+    assert started.returncode == 0, started.stderr
+    address = lab.command("docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name).stdout.strip()
+    key = lab.wait(lambda: lab.command("docker", "exec", name, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout, 30)
+    yield name, {"sshfs_storage_host": address, "sshfs_storage_port": 22, "sshfs_storage_user": "lab", "sshfs_storage_path": "/data/lab",
+                 "sshfs_storage_host_key": " ".join(key.split()[:2])}
+    lab.command("docker", "rm", "-f", name)
+
+
+def test_a_nas(lab, nas):
+    name, knobs = nas
+    before = lab.state()
+    refused(lab, before, f"the shared folder's server {knobs['sshfs_storage_host']} port 2299 can't be reached",
+            mpi_stack_clusters=[{**NAS, "name": "far"}], **{**knobs, "sshfs_storage_port": 2299})
+    refused(lab, before, f"lab at {knobs['sshfs_storage_host']} port 22 refuses this PC's key; authorize it there: restrict ssh-ed25519 ",
+            mpi_stack_clusters=[NAS], **knobs)
+    keys = "".join(f"restrict {lab.pc(pc).file('/etc/hpclab/storage/id_ed25519.pub').content_string}" for pc in lab.pcs)
+    lab.command("docker", "exec", "-i", name, "sh", "-c", "cat >/home/lab/.ssh/authorized_keys; chown -R lab: /home/lab/.ssh", stdin=keys)
+    wrong = lab.pc("bob").check_output("cat /etc/ssh/ssh_host_ed25519_key.pub")
+    refused(lab, before, f"{knobs['sshfs_storage_host']} port 22 shows another ssh host key than the one it is known by; it got no data.",
+            mpi_stack_clusters=[NAS], **{**knobs, "sshfs_storage_host_key": " ".join(wrong.split()[:2])})
+    done = lab.site(mpi_stack_clusters=[NAS], **knobs)
+    assert done.rc == 0, done.output
+    again = lab.site(mpi_stack_clusters=[NAS], **knobs)
+    assert (again.rc, again.changed) == (0, 0), again.output
+    said = lab.student("echo text >file; mpirun cat file .hpclab/cluster", cluster="nas", port=2224)
+    assert set(said.stdout.split()) == {"text", "nas"}, said.stderr
+    assert lab.command("docker", "exec", name, "cat", "/data/lab/nas/file").stdout == "text\n"
+
+
+def test_back_again(lab, nas):
+    name, _knobs = nas
+    done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**NAS, "state": "absent"}])
+    assert done.rc == 0, done.output
+    assert lab.command("docker", "exec", name, "cat", "/data/lab/nas/file").stdout == "text\n"
+    assert set(lab.hello()) == set(lab.pcs)
+    assert re.match(rf"\[{re.escape(lab.address('bob'))}\]:2200 ", lab.pc("alice").file("/etc/hpclab/storage/known_hosts").content_string)
+    again = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**NAS, "state": "absent"}])
+    assert (again.rc, again.changed) == (0, 0), again.output
