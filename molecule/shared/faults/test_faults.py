@@ -345,6 +345,7 @@ def test_a_series_of_faults_loses_nothing(lab, room):
             student.join(BACK)
     assert not [student.pc for student in students if student.is_alive()]
     compare(lab, students)
+    room.on(STORAGE, f"rm -r {EXPORT}/ledger")
 
 
 def compare(lab, students):
