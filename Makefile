@@ -50,8 +50,8 @@ demo-purge: demo-down ## also the images, and what was cached or installed for i
 test: venv ## every test, from nothing (about 20 minutes on 2 cores)
 	@tests/run
 
-test-long: venv ## what takes longer: a room of 15 PCs; all faults with the plugin too, and more of them
-	@HPCLAB_FAULTS=100 tests/run engine room plugin
+test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS
+	@HPCLAB_LONG=1 HPCLAB_FAULTS=100 tests/run engine bookworm plugin room
 
 bench-deploy: demo ## figures: deploying again, scaling, latency and bandwidth
 	tests/bench/deploy

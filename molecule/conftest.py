@@ -29,6 +29,14 @@ def pytest_configure(config):
         config.option.xmlpath = f"{os.environ['HPCLAB_JUNIT']}/{time.time()}.xml"
 
 
+def pytest_collection_modifyitems(items):
+    """What takes minutes is for `make test-long`."""
+    if "HPCLAB_LONG" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="make test-long runs it"))
+
+
 class Play:
     """What ansible-playbook said."""
 

@@ -203,6 +203,7 @@ def meanwhile(*functions):
             done.result()
 
 
+@pytest.mark.long
 def test_sshfs_is_killed_and_an_engine_restarts(lab, room):
     saving = Saving(lab, ["alice", "falco"])
     meanwhile((room.kill_sshfs, "alice"), (room.restart_engine, "falco"))
@@ -211,6 +212,7 @@ def test_sshfs_is_killed_and_an_engine_restarts(lab, room):
     saving.again()
 
 
+@pytest.mark.long
 def test_the_plugin_is_disabled_by_force(lab, room):
     if "sshfs_storage_driver=host" in lab.inventory.read_text():
         pytest.skip("this lab has no plugin")
@@ -222,6 +224,7 @@ def test_the_plugin_is_disabled_by_force(lab, room):
     saving.again()
 
 
+@pytest.mark.long
 def test_a_pc_is_cut_off_and_another_reboots(lab, room):
     saving = Saving(lab, ["alice", "falco"])
     room.cut("alice")
@@ -234,6 +237,7 @@ def test_a_pc_is_cut_off_and_another_reboots(lab, room):
     saving.again()
 
 
+@pytest.mark.long
 def test_storage_is_off_for_a_minute(lab, room):
     saving = Saving(lab, ["alice", "falco"])
     room.power_off(STORAGE)
@@ -246,6 +250,7 @@ def test_storage_is_off_for_a_minute(lab, room):
     saving.again()
 
 
+@pytest.mark.long
 def test_storage_is_cut_off(lab, room):
     saving = Saving(lab, ["alice", "falco"])
     room.cut(STORAGE)

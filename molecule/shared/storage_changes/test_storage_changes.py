@@ -164,6 +164,7 @@ def nas(lab):
     lab.command("docker", "rm", "-f", name)
 
 
+@pytest.mark.long
 def test_a_nas(lab, nas):
     name, knobs = nas
     before = lab.state()
@@ -185,6 +186,7 @@ def test_a_nas(lab, nas):
     assert lab.command("docker", "exec", name, "cat", "/data/lab/nas/file").stdout == "text\n"
 
 
+@pytest.mark.long
 def test_back_again(lab, nas):
     name, _knobs = nas
     done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**NAS, "state": "absent"}])
