@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -85,6 +86,12 @@ def records(folder, name):
         time.sleep(0.05)
 
 
+def end_with_stdin():
+    """Whoever started this is gone, or has enough of it."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    threading.Thread(target=end_with_stdin, daemon=True).start()
     {"big": big, "records": records}[sys.argv[1]](*sys.argv[2:])

@@ -41,7 +41,8 @@ def folder(lab):
 
 def test_home_is_the_shared_folder_everywhere(lab, folder):
     for container in anywhere(lab):
-        said = inside(lab, command="cat ~/.hpclab/cluster; grep ' /home/mpiuser ' /proc/self/mounts | tail -n 1; id -u; df --output=fstype ~ | tail -n 1", **container)
+        look = "cat ~/.hpclab/cluster; grep ' /home/mpiuser ' /proc/self/mounts | tail -n 1; id -u; df --output=fstype ~ | tail -n 1"
+        said = inside(lab, command=look, **container)
         marker, mount, uid, kind = said.splitlines()
         assert (marker, uid) == ("mpi", "1000")
         assert re.search(r" /home/mpiuser fuse(\.sshfs)? rw,", mount), mount
@@ -188,7 +189,8 @@ def test_mpi_io(lab, folder):
 
 # The export
 
-SSH = ("ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=10 -o UserKnownHostsFile=/etc/hpclab/storage/known_hosts -o StrictHostKeyChecking=yes "
+SSH = ("ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=10 "
+       "-o UserKnownHostsFile=/etc/hpclab/storage/known_hosts -o StrictHostKeyChecking=yes "
        "-i /etc/hpclab/storage/id_ed25519")
 
 UNCHECKED = SSH.replace("/etc/hpclab/storage/known_hosts", "/dev/null").replace("=yes -i", "=no -i")
@@ -196,7 +198,8 @@ UNCHECKED = SSH.replace("/etc/hpclab/storage/known_hosts", "/dev/null").replace(
 
 def sftp(lab, pc, batch):
     """What a PC's root can do with its key."""
-    return lab.command("docker", "exec", "-i", f"{lab.name}-{pc}", "sh", "-c", f"{SSH.replace('ssh', 'sftp', 1)} -P 2200 -b - hpclab-mpi@{lab.address('bob')}", stdin=batch)
+    command = f"{SSH.replace('ssh', 'sftp', 1)} -P 2200 -b - hpclab-mpi@{lab.address('bob')}"
+    return lab.command("docker", "exec", "-i", f"{lab.name}-{pc}", "sh", "-c", command, stdin=batch)
 
 
 def test_account_is_for_sftp_alone(lab):
@@ -226,7 +229,8 @@ def test_account_is_for_sftp_alone(lab):
 def test_nobody_leaves_the_folder(lab):
     assert sftp(lab, "alice", "ls -1 /\n").stdout.splitlines()[1:] == ["/mpiuser"]
     for batch in ("ls /etc", "get /etc/passwd /dev/null", "ls /mpiuser/../../../etc", "put /etc/hostname /new", "rename /mpiuser /other",
-                  "symlink /etc/passwd /mpiuser/.hpclab/link", "rm /mpiuser/.hpclab/cluster", "put /etc/hostname /mpiuser/.hpclab/cluster", "rmdir /mpiuser/.hpclab"):
+                  "symlink /etc/passwd /mpiuser/.hpclab/link", "rm /mpiuser/.hpclab/cluster",
+                   "put /etc/hostname /mpiuser/.hpclab/cluster", "rmdir /mpiuser/.hpclab"):
         said = sftp(lab, "alice", f"{batch}\n")
         assert said.returncode == 1, (batch, said.stdout, said.stderr)
     # a link that leads out leads nowhere, on a PC too
@@ -272,6 +276,7 @@ def test_keys(lab):
 
 def test_sixteen_connect_at_once(lab):
     started = time.monotonic()
-    lab.pc("alice").check_output(f"for n in $(seq 16); do {SSH.replace('ssh', 'sftp', 1)} -P 2200 -b /dev/null hpclab-mpi@{lab.address('bob')} & pids=\"$pids $!\"; done; "
+    connect = f"{SSH.replace('ssh', 'sftp', 1)} -P 2200 -b /dev/null hpclab-mpi@{lab.address('bob')}"
+    lab.pc("alice").check_output(f"for n in $(seq 16); do {connect} & pids=\"$pids $!\"; done; "
                                  "for pid in $pids; do wait $pid || exit 1; done")
     print(f"{time.monotonic() - started:.1f} s")

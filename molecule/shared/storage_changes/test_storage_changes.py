@@ -40,41 +40,28 @@ def refused(lab, before, *sentences, **variables):
 # Bad input
 
 # tests/unit has the rest
-SETTINGS = {
-    "spaces": (
-        {"sshfs_storage_path": "/srv/our lab"},
-        "sshfs_storage_path: '/srv/our lab' can't be exported; give an absolute path of letters, digits, '.', '_' and '-', without spaces, like /srv/hpclab"),
-    "option": (
-        {"sshfs_storage_options": {"cipher": "none", "max_conns": "4"}},
-        "sshfs_storage_options: cipher is no option of sshfs that can be set here; those are "),
-    "delete": (
-        {"sshfs_storage_delete": "mpi"},
-        "sshfs_storage_delete: mpi is not the name of a cluster with state: absent; only the data of such a one is deleted"),
-}
-
-
-@pytest.mark.parametrize(("variables", "sentence"), SETTINGS.values(), ids=SETTINGS)
-def test_settings(lab, before, variables, sentence):
-    refused(lab, before, sentence, **variables)
-
-
-def test_a_path_that_is_no_directory_and_a_port_in_use(lab, before):
-    lab.pc("bob").check_output("touch /srv/file")
+def test_settings(lab, before):
     refused(
         lab, before,
-        "bob: /srv/file is no directory; move it away, or set sshfs_storage_path",
-        "bob: port 22, sshfs_storage_port, is in use by sshd; choose another one",
-        f"cluster mpi: its home lies on bob:2200:{EXPORT}, and bob:22:/srv/file has no copy of it; ",
-        sshfs_storage_path="/srv/file", sshfs_storage_port=22)
-    lab.pc("bob").check_output("rm /srv/file")
+        "sshfs_storage_path: '/srv/our lab' can't be exported; give an absolute path of letters, digits, '.', '_' and '-', without spaces, "
+        "like /srv/hpclab",
+        "sshfs_storage_options: cipher is no option of sshfs that can be set here; those are ",
+        "sshfs_storage_delete: mpi is not the name of a cluster with state: absent; only the data of such a one is deleted",
+        sshfs_storage_path="/srv/our lab", sshfs_storage_options={"cipher": "none", "max_conns": "4"}, sshfs_storage_delete="mpi")
 
 
-def test_a_link_out_of_the_export(lab, before):
-    lab.pc("bob").check_output("mkdir /srv/other && ln -s /etc /srv/other/mpi")
+def test_what_the_exporting_pc_says(lab, before):
+    """A link out of the export, a file where a directory should be, a port in use, and no copy of what lies elsewhere."""
+    bob = lab.pc("bob")
+    bob.check_output("mkdir /srv/other /srv/third && touch /srv/third/mpiuser && ln -s /srv/third /srv/other/mpi")
     refused(
-        lab, before, "bob: /srv/other/mpi is a link, which leads out of the export; put the directory itself there, or set sshfs_storage_path",
-        sshfs_storage_path="/srv/other")
-    lab.pc("bob").check_output("rm -r /srv/other")
+        lab, before,
+        "bob: /srv/other/mpi is a link, which leads out of the export; put the directory itself there, or set sshfs_storage_path",
+        "bob: /srv/other/mpi/mpiuser is no directory; move it away, or set sshfs_storage_path",
+        "bob: port 22, sshfs_storage_port, is in use by sshd; choose another one",
+        f"cluster mpi: its home lies on bob:2200:{EXPORT}, and bob:22:/srv/other has no copy of it; ",
+        sshfs_storage_path="/srv/other", sshfs_storage_port=22)
+    bob.check_output("rm -r /srv/other /srv/third")
 
 
 def test_a_server_with_another_host_key_gets_no_data(lab):
@@ -132,7 +119,8 @@ def test_a_pc_that_left_is_locked_out_and_a_removed_cluster_leaves_its_data(lab)
     assert lab.pc("bob").file(f"{EXPORT}/pi/mpiuser/file").content_string == "of pi\n"
     assert not lab.pc("bob").file("/etc/hpclab/export/keys/hpclab-pi").exists
     for pc in ("bob", "alice"):
-        assert " pi" not in lab.pc(pc).check_output("findmnt -l -o TARGET,FSTYPE | grep sshfs | sed 's/.homes.pi/ pi/'; docker volume ls -q | sed 's/^pi_/ pi/'")
+        look = "findmnt -l -o TARGET,FSTYPE | grep sshfs | sed 's/.homes.pi/ pi/'; docker volume ls -q | sed 's/^pi_/ pi/'"
+        assert " pi" not in lab.pc(pc).check_output(look)
 
 
 def test_its_data_goes_when_it_is_named_and_the_pc_comes_back(lab):
