@@ -230,7 +230,7 @@ def test_nobody_leaves_the_folder(lab):
     assert sftp(lab, "alice", "ls -1 /\n").stdout.splitlines()[1:] == ["/mpiuser"]
     for batch in ("ls /etc", "get /etc/passwd /dev/null", "ls /mpiuser/../../../etc", "put /etc/hostname /new", "rename /mpiuser /other",
                   "symlink /etc/passwd /mpiuser/.hpclab/link", "rm /mpiuser/.hpclab/cluster",
-                   "put /etc/hostname /mpiuser/.hpclab/cluster", "rmdir /mpiuser/.hpclab"):
+                  "put /etc/hostname /mpiuser/.hpclab/cluster", "rmdir /mpiuser/.hpclab"):
         said = sftp(lab, "alice", f"{batch}\n")
         assert said.returncode == 1, (batch, said.stdout, said.stderr)
     # a link that leads out leads nowhere, on a PC too
