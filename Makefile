@@ -47,7 +47,7 @@ demo-purge: demo-down ## also the images, and what was cached or installed for i
 	scripts/engine purge
 	rm -rf ~/.cache/hpclab.swarm
 
-test: venv ## every test, from nothing (about 20 minutes on 2 cores)
+test: venv ## every test, from nothing (about 25 minutes on 2 cores)
 	@tests/run
 
 test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS

@@ -374,6 +374,7 @@ def compare(lab, students):
     assert {line.split("  ./", 1)[1]: line.split()[0] for line in room_sees.stdout.splitlines()} == there
 
 
+@pytest.mark.long
 def test_the_room_is_off_at_night(lab, room):
     saving = Program(lab, "alice", "big", "/home/mpiuser/evening", 1, 0)
     saving.join(ANSWER)
