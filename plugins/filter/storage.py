@@ -160,7 +160,7 @@ def storage_room_findings(lab):
     return found
 
 
-def storage_homes(servers, driver, options, alias="vieux/sshfs:latest"):
+def storage_homes(servers, driver, options):
     """{cluster: {mounts, environment}} as the module mpi_stack takes them.
 
     servers: {cluster: {user, address, port, path}}, where the home lies.
@@ -175,7 +175,8 @@ def storage_homes(servers, driver, options, alias="vieux/sshfs:latest"):
                      **storage_options(driver, options)}
             # a volume's options never change once it is there: others, another name
             digest = hashlib.sha256(repr(sorted(every.items())).encode()).hexdigest()[:8]
-            mount = {"type": "volume", "source": f"{cluster}_home_{digest}", "target": HOME, "driver": alias, "driver_options": every, "nocopy": True}
+            mount = {"type": "volume", "source": f"{cluster}_home_{digest}", "target": HOME,
+                     "driver": "vieux/sshfs:latest", "driver_options": every, "nocopy": True}
         homes[cluster] = {"mounts": [mount], "environment": {**ENVIRONMENT}}
     return homes
 
