@@ -51,6 +51,12 @@ class Play:
     def changed(self):
         return self.recap("changed")
 
+    @property
+    def gist(self):
+        """What is worth reading when a test fails: the tasks that changed something or failed, and what follows the last one."""
+        blocks = re.split(r"(?m)^(?=TASK \[|PLAY RECAP )", self.output)
+        return "".join(block for block in blocks if not block.startswith("TASK ") or re.search(r"(?m)^(changed|fatal|failed): ", block))
+
 
 class Lab:
     def __init__(self, tmp):
@@ -80,7 +86,7 @@ class Lab:
     def change(self, **variables):
         """Switches PCs off and on, adds and removes them: the classroom as lab.yml has it, with these differences."""
         play = self.play("playbooks/virtual_lab.yml", virtual_lab_inventory=str(INVENTORY), **variables)
-        assert play.rc == 0, play.output
+        assert play.rc == 0, play.gist
         self.pcs = variables.get("virtual_lab_pcs", self.pcs)
 
     def pc(self, name):

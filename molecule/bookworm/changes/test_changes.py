@@ -21,14 +21,14 @@ def converge(lab, **variables):
     """Check mode predicts a change and makes none; the real run makes it; then nothing is left to do."""
     before = lab.state()
     predicted = lab.site("--check", "--diff", **variables)
-    assert predicted.rc == 0, predicted.output
-    assert predicted.changed > 0, predicted.output
+    assert predicted.rc == 0, predicted.gist
+    assert predicted.changed > 0, predicted.gist
     assert lab.state() == before
     done = lab.site("--diff", **variables)
-    assert done.rc == 0, done.output
-    assert done.changed > 0, done.output
+    assert done.rc == 0, done.gist
+    assert done.changed > 0, done.gist
     again = lab.site("--check", "--diff", **variables)
-    assert (again.rc, again.changed) == (0, 0), again.output
+    assert (again.rc, again.changed) == (0, 0), again.gist
     return done
 
 
@@ -77,7 +77,7 @@ def test_a_lost_key_is_made_anew_and_reaches_all_and_a_member_goes(lab, ada):
     old = lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string
     lab.pc("bob").check_output(f"rm /etc/hpclab/clusters/mpi/{key}")
     done = lab.site("--diff")
-    assert done.rc == 0, done.output
+    assert done.rc == 0, done.gist
     assert lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string != old
     assert len(lab.docker("secret", "ls", "-q", "--filter", "label=com.docker.stack.namespace=mpi").split()) == 4
     assert set(lab.hello()) == set(lab.pcs)
@@ -100,7 +100,7 @@ def test_a_pc_is_added_and_a_cluster_removed_takes_its_own_with_it(lab):
 def test_a_pc_is_off(lab):
     lab.change(virtual_lab_pcs=MORE, virtual_lab_stopped=["falco"])
     done = lab.site()
-    assert done.rc == 0, done.output
+    assert done.rc == 0, done.gist
     assert "3 of 4 PCs" in done.output
     assert "falco" in done.output
     assert set(lab.hello()) == {"bob", "alice", "dora"}
@@ -114,5 +114,5 @@ def test_it_comes_back(lab):
     # its worker comes by itself
     assert lab.wait(lambda: len(lab.hostfile()[1]) == 4, 90)
     done = lab.site()
-    assert (done.rc, done.changed) == (0, 0), done.output
+    assert (done.rc, done.changed) == (0, 0), done.gist
     assert set(lab.hello()) == set(MORE)

@@ -35,16 +35,16 @@ def test_the_collection_works_where_it_is_installed(lab):
     assert "hello from rank 0" in used.stdout
 
 
-def test_a_second_pc_comes_and_the_home_with_it(lab):
+def test_a_second_pc_comes_and_the_home_goes_there(lab):
     lab.student("mkdir -p thesis && echo finished >thesis/text && ln -s thesis/text link")
     lab.change(virtual_lab_pcs=["bob", "alice"])
-    done = lab.site()
-    assert done.rc == 0, done.output
+    done = lab.site(sshfs_storage_host="alice")
+    assert done.rc == 0, done.gist
     said = lab.student("mpirun cat thesis/text link")
     assert set(said.stdout.split()) == {"finished"}, said.stderr
     assert set(lab.hello()) == {"bob", "alice"}
-    assert lab.pc("bob").file("/srv/hpclab/mpi/mpiuser/thesis/text").content_string == "finished\n"
+    assert lab.pc("alice").file("/srv/hpclab/mpi/mpiuser/thesis/text").content_string == "finished\n"
     # a copy stays behind
     assert "mpi_home" in lab.docker("volume", "ls", "-q").split()
-    again = lab.site()
-    assert (again.rc, again.changed) == (0, 0), again.output
+    again = lab.site(sshfs_storage_host="alice")
+    assert (again.rc, again.changed) == (0, 0), again.gist

@@ -44,10 +44,10 @@ def before(lab):
 
 def refused(lab, before, sentences, *options, **variables):
     play = lab.site(*options, **variables)
-    assert play.rc != 0, play.output
+    assert play.rc != 0, play.gist
     for sentence in sentences:
-        assert sentence in flat(play.output), play.output
-    assert play.changed == 0, play.output
+        assert sentence in flat(play.output), play.gist
+    assert play.changed == 0, play.gist
     assert lab.state() == before
 
 
@@ -91,8 +91,8 @@ def test_module(lab, before):
     playbook = lab.tmp / "module.yml"
     playbook.write_text(json.dumps([{"hosts": "bob", "gather_facts": False, "become": True, "tasks": tasks}]))
     play = lab.play(playbook)
-    assert play.recap("ignored") == len(tasks), play.output
+    assert play.recap("ignored") == len(tasks), play.gist
     for sentence in MODULE:
-        assert sentence in flat(play.output), play.output
-    assert play.changed == 0, play.output
+        assert sentence in flat(play.output), play.gist
+    assert play.changed == 0, play.gist
     assert lab.state() == before

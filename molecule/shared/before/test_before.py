@@ -9,7 +9,7 @@ from __future__ import annotations
 
 def test_check_mode_predicts_and_changes_nothing(lab):
     play = lab.site("--check")
-    assert play.rc == 0, play.output
+    assert play.rc == 0, play.gist
     assert play.changed >= len(lab.pcs)
     for name in lab.pcs:
         pc = lab.pc(name)

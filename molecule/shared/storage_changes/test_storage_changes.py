@@ -9,6 +9,7 @@ The tests build on each other, in this order: the last one leaves the lab as it 
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -30,10 +31,10 @@ def before(lab):
 
 def refused(lab, before, *sentences, **variables):
     play = lab.site(**variables)
-    assert play.rc != 0, play.output
+    assert play.rc != 0, play.gist
     for sentence in sentences:
-        assert sentence in flat(play.output), play.output
-    assert set(re.findall(r"TASK \[(.*)\] \*+\nchanged: ", play.output)) <= {"hpclab.swarm.sshfs_storage : Write down what this role changes"}, play.output
+        assert sentence in flat(play.output), play.gist
+    assert set(re.findall(r"TASK \[(.*)\] \*+\nchanged: ", play.output)) <= {"hpclab.swarm.sshfs_storage : Write down what this role changes"}, play.gist
     assert lab.state()["service"] == before["service"]
 
 
@@ -73,8 +74,8 @@ def test_a_server_with_another_host_key_gets_no_data(lab):
         for pc in lab.pcs:
             assert lab.command(*lab.inside(pc, "sh", "-c", home)).returncode != 0
         play = lab.site()
-        assert "port 2200 shows another ssh host key than the one it is known by; it got no data." in flat(play.output), play.output
-        assert (play.changed, play.recap("failed")) == (0, len(lab.pcs)), play.output
+        assert "port 2200 shows another ssh host key than the one it is known by; it got no data." in flat(play.output), play.gist
+        assert (play.changed, play.recap("failed")) == (0, len(lab.pcs)), play.gist
         # nobody got as far as that
         assert bob.run("pgrep -u hpclab-mpi").rc == 1
     finally:
@@ -87,7 +88,7 @@ def test_a_server_with_another_host_key_gets_no_data(lab):
 
 def test_clusters_do_not_reach_each_other(lab):
     done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, PI])
-    assert done.rc == 0, done.output
+    assert done.rc == 0, done.gist
     said = lab.student("mpirun sh -c 'cat ~/.hpclab/cluster'; echo of pi >~/file; ls -d /home/* /srv/hpclab/* /var/lib/hpclab/homes/* 2>/dev/null",
                        cluster="pi", port=2223)
     assert set(said.stdout.split()) == {"pi", "/home/mpiuser"}, said.stderr
@@ -95,6 +96,12 @@ def test_clusters_do_not_reach_each_other(lab):
     assert lab.student("cat ~/file").returncode == 1
     # nor does one account the other's on the storage PC
     assert lab.pc("bob").run(f"setpriv --reuid hpclab-pi --regid hpclab-pi --clear-groups ls {EXPORT}/mpi/mpiuser").rc != 0
+
+
+def sftp(lab, pc, key="/etc/hpclab/storage/id_ed25519"):
+    """What the export says to a PC."""
+    return lab.pc(pc).run("sftp -F none -o BatchMode=yes -o UserKnownHostsFile=/etc/hpclab/storage/known_hosts "
+                          f"-i {key} -P 2200 -b /dev/null hpclab-mpi@{lab.address('bob')}")
 
 
 def connections(lab, pc):
@@ -111,9 +118,7 @@ def test_a_pc_that_left_is_locked_out_and_a_removed_cluster_leaves_its_data(lab)
     assert done.returncode == 0, done.stdout
     assert " falco" not in lab.pc("bob").file("/etc/hpclab/export/keys/hpclab-mpi").content_string
     assert lab.wait(lambda: connections(lab, "falco") == "0", 10)
-    said = lab.pc("falco").run("sftp -F none -o BatchMode=yes -o UserKnownHostsFile=/etc/hpclab/storage/known_hosts -i /etc/hpclab/storage/id_ed25519 "
-                               f"-P 2200 -b /dev/null hpclab-mpi@{lab.address('bob')}")
-    assert "Permission denied (publickey)" in said.stderr
+    assert "Permission denied (publickey)" in sftp(lab, "falco").stderr
     assert set(lab.hello()) == {"bob", "alice"}
     # what was pi's
     assert lab.pc("bob").file(f"{EXPORT}/pi/mpiuser/file").content_string == "of pi\n"
@@ -123,14 +128,26 @@ def test_a_pc_that_left_is_locked_out_and_a_removed_cluster_leaves_its_data(lab)
         assert " pi" not in lab.pc(pc).check_output(look)
 
 
-def test_its_data_goes_when_it_is_named_and_the_pc_comes_back(lab):
-    done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**PI, "state": "absent"}], sshfs_storage_delete="pi")
-    assert done.rc == 0, done.output
-    bob = lab.pc("bob")
+def test_its_data_goes_when_it_is_named_and_the_pc_comes_back_and_all_get_new_keys(lab):
+    bob, alice = lab.pc("bob"), lab.pc("alice")
+    keys = "/etc/hpclab/export/keys/hpclab-mpi"
+    old = bob.file(keys).content_string
+    alice.check_output("cp -p /etc/hpclab/storage/id_ed25519 /root/old")
+    done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**PI, "state": "absent"}], sshfs_storage_delete="pi", sshfs_storage_rotate_keys=True)
+    assert done.rc == 0, done.gist
+    new = bob.file(keys).content_string
+    assert len(new.splitlines()) == len(lab.pcs) and not set(old.split()) & set(new.split()) - {"restrict", "ssh-ed25519", *lab.pcs}
+    assert "Permission denied (publickey)" in sftp(lab, "alice", "/root/old").stderr
+    assert sftp(lab, "alice").rc == 0
+    alice.check_output("rm /root/old")
     assert not bob.file(f"{EXPORT}/pi").exists
     assert not bob.user("hpclab-pi").exists
+    # a new one may lie elsewhere
+    assert "pi" not in json.loads(bob.file("/etc/hpclab/record/sshfs_storage.json").content_string)["homes"]
     assert bob.file(f"{EXPORT}/mpi/mpiuser/.hpclab/cluster").exists
-    assert set(lab.hello()) == set(lab.pcs)
+    # the connections of before live on; those that follow need the new keys
+    bob.check_output("pkill -KILL -u hpclab-mpi")
+    assert lab.wait(lambda: set(lab.hostfile()[1]) == set(lab.pcs) and lab.student("mpirun /opt/mpi/mpi-home").returncode == 0, 180)
 
 
 # A server that is no PC of the room
@@ -166,9 +183,9 @@ def test_a_nas(lab, nas):
     refused(lab, before, f"{knobs['sshfs_storage_host']} port 22 shows another ssh host key than the one it is known by; it got no data.",
             mpi_stack_clusters=[NAS], **{**knobs, "sshfs_storage_host_key": " ".join(wrong.split()[:2])})
     done = lab.site(mpi_stack_clusters=[NAS], **knobs)
-    assert done.rc == 0, done.output
+    assert done.rc == 0, done.gist
     again = lab.site(mpi_stack_clusters=[NAS], **knobs)
-    assert (again.rc, again.changed) == (0, 0), again.output
+    assert (again.rc, again.changed) == (0, 0), again.gist
     said = lab.student("echo text >file; mpirun cat file .hpclab/cluster", cluster="nas", port=2224)
     assert set(said.stdout.split()) == {"text", "nas"}, said.stderr
     assert lab.command("docker", "exec", name, "cat", "/data/lab/nas/file").stdout == "text\n"
@@ -178,8 +195,8 @@ def test_a_nas(lab, nas):
 def test_back_again(lab, nas):
     name, _knobs = nas
     done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**NAS, "state": "absent"}])
-    assert done.rc == 0, done.output
+    assert done.rc == 0, done.gist
     assert lab.command("docker", "exec", name, "cat", "/data/lab/nas/file").stdout == "text\n"
     assert set(lab.hello()) == set(lab.pcs)
     again = lab.site(mpi_stack_clusters=[{"name": "mpi"}, {**NAS, "state": "absent"}])
-    assert (again.rc, again.changed) == (0, 0), again.output
+    assert (again.rc, again.changed) == (0, 0), again.gist
