@@ -100,6 +100,41 @@ def test_a_value_that_ssh_could_not_quote_is_left_out(node, monkeypatch):
     assert "/etc/mpi/members" not in node.sshd_config("worker", "bob", {})
 
 
+def test_mpich_is_told_the_interface_and_the_host_file(node, tmp_path):
+    """By its name on this container, which follows no order: found by its address."""
+    loopback = ipaddress.IPv4Network("127.0.0.0/8")
+    assert node.mpi_environment("mpich", loopback) == {"HYDRA_IFACE": "lo", "HYDRA_HOST_FILE": str(tmp_path / "hostfile")}
+    with pytest.raises(SystemExit, match="MPI_SUBNET=203.0.113.0/24"):
+        node.mpi_environment("mpich", ipaddress.IPv4Network("203.0.113.0/24"))
+
+
+@pytest.mark.parametrize(("prterun", "names"), [
+    ("/usr/bin/prterun", {"OMPI_MCA_btl_tcp_if_include"}), (None, {"OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include"})])
+def test_open_mpi_is_told_the_subnet(node, monkeypatch, prterun, names):
+    monkeypatch.setattr(node.shutil, "which", lambda name: prterun if name == "prterun" else None)
+    assert node.mpi_environment("openmpi", SUBNET) == dict.fromkeys(names, "10.213.1.0/24")
+
+
+LOGIN = {
+    "openmpi": ("mpirun (Open MPI) 5.0.11\n\nReport bugs to https://www.open-mpi.org/community/help/\n", "10.213.1.5 slots=2 # a:9\n10.213.1.6 slots=3 # b\n"),
+    "mpich": ("HYDRA build details:\n    Version:                                 5.0.2\n    Release Date:       a day\n",
+              "# a\n10.213.1.5:2\n# b:7\n10.213.1.6:3\n"),
+}
+
+
+@pytest.mark.parametrize(("dialect", "said"), [("openmpi", "mpirun (Open MPI) 5.0.11"), ("mpich", "mpirun (MPICH) 5.0.2")])
+def test_login_message(tmp_path, dialect, said):
+    """Both dialects' host files and version lines: what a student reads is the same."""
+    version, hosts = LOGIN[dialect]
+    (tmp_path / "mpirun").write_text(f"#!/bin/sh\ncat <<'END'\n{version}END\n")
+    (tmp_path / "mpirun").chmod(0o755)
+    (tmp_path / "hostfile").write_text(hosts)
+    script = (IMAGE / "login.sh").read_text().replace("/run/mpi/hostfile", str(tmp_path / "hostfile"))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MPI_ROLE": "master", "MPI_CLUSTER": "mpi", "HOME": str(tmp_path)}
+    message = subprocess.run(["bash", "--norc", "-i"], input=script, env=env, capture_output=True, text=True, check=True).stdout
+    assert message.startswith(f"Cluster mpi: 2 workers, 5 slots, {said}.\n")
+
+
 class Worker(threading.Thread):
     """Greets whoever connects, as sshd does."""
 
@@ -127,7 +162,7 @@ def test_greeting(node, monkeypatch):
 def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
     answers = iter([{"10.213.1.6", "10.213.1.5"}, {"10.213.1.5"}, None, None, {"10.213.1.5"}, None, None, None, set()])
     hosts = node.HostFile("mpi_worker", SUBNET, "openmpi")
-    monkeypatch.setattr(hosts, "addresses", lambda: next(answers))
+    monkeypatch.setattr(node, "addresses", lambda service, subnet: next(answers))
     asked = []
     monkeypatch.setattr(node, "greeting", lambda address: asked.append(address) or _hostfile.Host(address, "pc" + address[-1], 2))
     five, six = "10.213.1.5 slots=2 # pc5\n", "10.213.1.6 slots=2 # pc6\n"
@@ -135,6 +170,19 @@ def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
         hosts.look()
         assert (tmp_path / "hostfile").read_text() == text
     assert sorted(asked) == ["10.213.1.5", "10.213.1.6"]  # whoever is known is not asked again
+
+
+@pytest.mark.parametrize(("answers", "ends"), [([None, {"10.213.1.6"}, {"10.213.1.5"}], False), ([None, set(), {"10.213.1.6"}], True)])
+def test_a_worker_that_is_never_listed_ends(node, monkeypatch, answers, ends):
+    now = iter(range(0, 1000, 40))
+    given, killed = iter(answers + [answers[-1]] * 9), []
+    monkeypatch.setattr(node, "addresses", lambda service, subnet: next(given))
+    monkeypatch.setattr(node, "interface_in", lambda subnet: ("eth0", "10.213.1.5"))
+    monkeypatch.setattr(node.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(node.os, "kill", lambda pid, number: killed.append(number))
+    node.leave_unless_listed("mpi_worker", SUBNET)
+    assert killed == ([node.signal.SIGTERM] if ends else [])
 
 
 @pytest.mark.parametrize(("role", "check", "code"), [("worker", "true", 143), ("worker", "false", 72), ("master", "false", 143)])
