@@ -2,6 +2,8 @@
 PLAY := .venv/bin/ansible-playbook
 SUDO := $(shell [ $$(id -u) = 0 ] || echo sudo)
 LAB := inventories/virtual_lab.ini
+INVENTORY := inventories/lab.ini
+SUITE := bookworm
 KEYS := $(HOME)/.local/share/hpclab.swarm/lab
 LOGIN = ssh -p 2222 -i $(KEYS)/id_ed25519 -o UserKnownHostsFile=$(KEYS)/known_hosts_mpi -o StrictHostKeyChecking=yes \
 	mpiuser@$$(sed -n 's/^bob ansible_host=//p' $(LAB))
@@ -47,11 +49,14 @@ demo-purge: demo-down ## also the images, and what was cached or installed for i
 	scripts/engine purge
 	rm -rf ~/.cache/hpclab.swarm
 
+bundle: venv engine ## for a room without internet, all it needs in one file: make bundle INVENTORY=lab.ini SUITE=trixie FILE=room.tar
+	$(PLAY) playbooks/bundle.yml -i $(INVENTORY) -e virtual_lab_suite=$(SUITE) $(if $(FILE),-e bundle_file=$(FILE))
+
 test: venv ## every test, from nothing (about 25 minutes on 2 cores)
 	@tests/run
 
-test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS
-	@HPCLAB_LONG=1 HPCLAB_FAULTS=100 tests/run engine bookworm plugin room
+test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS; a room without internet
+	@HPCLAB_LONG=1 HPCLAB_FAULTS=100 tests/run engine bookworm plugin room bundle
 
 bench-deploy: demo ## figures: deploying again, scaling, latency and bandwidth
 	tests/bench/deploy
@@ -71,4 +76,4 @@ sanity: venv ## ansible-test sanity
 docs: venv ## writes docs/reference from the modules' and roles' own documentation
 	scripts/docs
 
-.PHONY: help venv engine lab demo login demo-down demo-purge test test-long bench-deploy bench-storage lint unit sanity docs
+.PHONY: help venv engine lab demo login demo-down demo-purge bundle test test-long bench-deploy bench-storage lint unit sanity docs

@@ -63,6 +63,7 @@ class Lab:
         settings = yaml.safe_load((SCENARIO / "lab.yml").read_text())
         self.name = settings["virtual_lab_name"]
         self.pcs = settings.get("virtual_lab_pcs", ["bob", "alice", "falco"])
+        self.clusters = settings["virtual_lab_vars"].get("mpi_stack_clusters", [{"name": "mpi"}])
         self.cpusets = settings.get("virtual_lab_cpusets", {})
         self.keys = Path(f"~/.local/share/hpclab.swarm/{self.name}").expanduser()
         self.key = self.keys / "id_ed25519"
@@ -134,7 +135,8 @@ class Lab:
     def hostfile(self, **login):
         """The cluster's own list, {PC: slots}; also the text."""
         text = self.student("cat /run/mpi/hostfile", **login).stdout
-        return text, {pc: int(slots) for slots, pc in re.findall(r"slots=(\d+) # (\S+)", text)}
+        named = [(pc, slots) for slots, pc in re.findall(r"slots=(\d+) # (\S+)", text)] or re.findall(r"# (\S+)\n\S+:(\d+)", text)  # Open MPI or MPICH
+        return text, {pc: int(slots) for pc, slots in named}
 
     def module(self, name, arguments, *options):
         """Runs one of our modules on the manager: what it returned."""

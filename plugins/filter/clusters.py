@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.hpclab.swarm.plugins.filter.images import image_findings
 from ansible_collections.hpclab.swarm.plugins.module_utils import _stack
 
 ACCOUNT = "hpclab-"  # as role sshfs_storage names them, and as many characters as Linux takes
@@ -54,7 +55,7 @@ def public_keys(members):
     return sorted(set(keys))
 
 
-def _row_findings(row, options, pcs, manager, variants):
+def _row_findings(row, options, pcs, manager, images):
     """What is wrong in one row, seen alone; options is the row's argument spec."""
     unknown = sorted(row.keys() - options.keys())
     if unknown:
@@ -74,22 +75,23 @@ def _row_findings(row, options, pcs, manager, variants):
         public_keys(given["members"] or [])
     except (_stack.BadInput, AnsibleFilterError) as error:
         yield str(error)
-    if given["variant"] and given["variant"] not in variants:
-        yield f"there is no variant {given['variant']!r}; there are {', '.join(sorted(variants))}"
+    if given["state"] == "present":
+        yield from image_findings(given, **images)
     if params["pcs"] and params["workers"]:
         yield "give pcs (one worker on each) or workers (so many anywhere), not both"
     for pc in sorted({*(params["pcs"] or []), params["master"] or manager} - {*pcs, ""}):
         yield f"there is no PC {pc} in the lab; there are {', '.join(sorted(pcs))}"
 
 
-def cluster_findings(clusters, options, pcs, manager, variants, members=(), exported=False):
+def cluster_findings(clusters, options, pcs, manager, variants, bases, default, members=(), exported=False):
     """What is wrong with mpi_stack_clusters: a list of sentences, empty if nothing is."""
+    images = {"variants": variants, "bases": bases, "default": default}
     if not isinstance(clusters, list) or not clusters or not all(isinstance(row, dict) for row in clusters):
         hint = ", with True and False where it stands in an .ini file" if isinstance(clusters, str) else ""
         return [f"mpi_stack_clusters is {clusters!r}; give a list of clusters, at least [{{name: mpi}}]{hint}"]
     found = []
     for row in clusters:
-        found += [f"cluster {row.get('name', '?')}: {finding}" for finding in _row_findings(row, options, pcs, manager, variants)]
+        found += [f"cluster {row.get('name', '?')}: {finding}" for finding in _row_findings(row, options, pcs, manager, images)]
     for name, times in Counter(str(row.get("name")) for row in clusters).items():
         if times > 1:
             found.append(f"{times} clusters are called {name}; give each its own name")

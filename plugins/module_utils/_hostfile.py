@@ -14,7 +14,7 @@ Host = namedtuple("Host", "address pc slots")
 
 LINES = {
     "openmpi": "{0.address} slots={0.slots} # {0.pc}\n",
-    "mpich": "{0.address}:{0.slots} # {0.pc}\n",
+    "mpich": "# {0.pc}\n{0.address}:{0.slots}\n",  # Hydra takes no comment behind a host
 }
 
 

@@ -103,7 +103,8 @@ def test_a_value_that_ssh_could_not_quote_is_left_out(node, monkeypatch):
 def test_mpich_is_told_the_interface_and_the_host_file(node, tmp_path):
     """By its name on this container, which follows no order: found by its address."""
     loopback = ipaddress.IPv4Network("127.0.0.0/8")
-    assert node.mpi_environment("mpich", loopback) == {"HYDRA_IFACE": "lo", "HYDRA_HOST_FILE": str(tmp_path / "hostfile")}
+    assert node.mpi_environment("mpich", loopback) == {
+        "HYDRA_IFACE": "lo", "MPI_ADDRESS": "127.0.0.1", "HYDRA_HOST_FILE": str(tmp_path / "hostfile")}
     with pytest.raises(SystemExit, match="MPI_SUBNET=203.0.113.0/24"):
         node.mpi_environment("mpich", ipaddress.IPv4Network("203.0.113.0/24"))
 

@@ -7,10 +7,10 @@ hpclab_language=${LANG:-}
 export LANG=C.UTF-8
 
 hpclab_count() { echo "$1 $2$([ "$1" = 1 ] || echo s)"; }
-hpclab_workers=$(grep -c . /run/mpi/hostfile)
-hpclab_slots=$(sed -E 's/.*(slots=|:)([0-9]+).*/\2/' /run/mpi/hostfile | awk '{ s += $1 } END { print s + 0 }')
-# Open MPI looks into the home, which may not answer
-hpclab_mpi=$(cd / && HOME=/ mpirun --version 2>/dev/null | head -n 1)
+hpclab_workers=$(grep -c '^[^#]' /run/mpi/hostfile)
+hpclab_slots=$(sed -nE 's/^[^#]*(slots=|:)([0-9]+).*/\2/p' /run/mpi/hostfile | awk '{ s += $1 } END { print s + 0 }')
+# Open MPI looks into the home, which may not answer; MPICH's mpirun says who it is in many lines
+hpclab_mpi=$(cd / && HOME=/ mpirun --version 2>/dev/null | sed -n '1{/HYDRA/!{p;q}}; s/^ *Version: */mpirun (MPICH) /p')
 if [ "${MPI_SHARED_HOME:-}" = 1 ]; then
   /opt/mpi/mpi-home >/dev/null && hpclab_home=kept || hpclab_home=away
 else

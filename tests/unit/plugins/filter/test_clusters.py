@@ -16,10 +16,11 @@ from ansible_collections.hpclab.swarm.plugins.modules import mpi_stack
 
 SPECS = yaml.safe_load((Path(__file__).parents[4] / "roles/mpi_stack/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
 OPTIONS = SPECS["mpi_stack_clusters"]["options"]
+IMAGES = ({"debian-openmpi": {"system": "debian", "mpi": "openmpi", "mpi_from": "distribution"}}, {"debian": "debian:12"}, "debian-openmpi")
 
 
 def findings(*rows, pcs=("bob", "alice", "falco"), manager="bob"):
-    return cluster_findings(list(rows), OPTIONS, list(pcs), manager, ["debian-openmpi"])
+    return cluster_findings(list(rows), OPTIONS, list(pcs), manager, *IMAGES)
 
 
 @pytest.fixture
@@ -34,13 +35,14 @@ def test_nothing_to_say():
         "name": "course-1", "variant": "debian-openmpi", "pcs": ["alice", "falco"], "slots": 2, "master": "alice", "cpus": 1.5, "memory": "4g",
         "shm_size": "2g", "ssh_port": 2223, "placement": ["node.labels.room==b12"], "subnet": "10.213.8.0/24", "environment": {"A": "1"},
         "mounts": [{"source": "data", "target": "/data"}], "grace_period": 0, "timeout": 60, "force": True, "state": "present",
+        "mpi_from": "wheel", "packages": ["nano"], "pip": ["numpy"],
     }
-    assert set(everything) | {"image", "workers", "members"} == set(OPTIONS)
+    assert set(everything) | {"image", "course", "workers", "members"} == set(OPTIONS)
     assert findings({"name": "mpi"}, everything) == []
 
 
 @pytest.mark.parametrize(("row", "sentence"), [
-    ({"worker": 3}, "unknown key 'worker'; known are cpus, environment, "),
+    ({"worker": 3}, "unknown key 'worker'; known are course, cpus, environment, "),
     ({"name": "mpi-"}, "name: 'mpi-' can't be a cluster's name"),
     ({"variant": "suse-openmpi"}, "there is no variant 'suse-openmpi'; there are debian-openmpi"),
     ({"pcs": []}, "pcs: the list is empty"),
@@ -67,7 +69,7 @@ def test_a_row(row, sentence):
     (25, "present", True, True), (26, "present", True, False), (26, "present", False, True), (26, "absent", True, True)])
 def test_a_home_that_a_pc_exports_needs_an_account_of_its_name(length, state, exported, fine):
     row = {"name": "m" * length, "state": state}
-    found = cluster_findings([row], OPTIONS, ["bob"], "bob", [], exported=exported)
+    found = cluster_findings([row], OPTIONS, ["bob"], "bob", *IMAGES, exported=exported)
     assert found == ([] if fine else [
         f"cluster {row['name']}: name: '{row['name']}' has 26 characters, and on the PC that keeps its shared home its account is "
         f"hpclab-{row['name']}; use at most 25"])
@@ -75,7 +77,7 @@ def test_a_home_that_a_pc_exports_needs_an_account_of_its_name(length, state, ex
 
 @pytest.mark.parametrize("clusters", [[], "[{'name': 'mpi'}]", [None], None])
 def test_no_list_of_rows(clusters):
-    found, = cluster_findings(clusters, OPTIONS, ["bob"], "bob", [])
+    found, = cluster_findings(clusters, OPTIONS, ["bob"], "bob", *IMAGES)
     assert "give a list of clusters" in found
 
 

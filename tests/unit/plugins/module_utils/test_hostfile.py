@@ -12,7 +12,7 @@ HOSTS = [Host("10.213.1.10", "falco", 1), Host("10.213.1.9", "bob", 2)]
 
 @pytest.mark.parametrize("dialect, text", [
     ("openmpi", "10.213.1.9 slots=2 # bob\n10.213.1.10 slots=1 # falco\n"),
-    ("mpich", "10.213.1.9:2 # bob\n10.213.1.10:1 # falco\n"),
+    ("mpich", "# bob\n10.213.1.9:2\n# falco\n10.213.1.10:1\n"),
 ])
 def test_dialects_are_sorted_by_number(dialect, text):
     assert render(HOSTS, dialect) == text
