@@ -55,6 +55,11 @@ class TestRole:
         assert list(undescribed(options(role), role.name)) == []
         assert load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["short_description"]
 
+    def test_an_inventory_in_ini_says_true_and_false_in_text(self, role):
+        files = [path for folder in ("tasks", "vars", "templates") for path in role.glob(f"{folder}/*")]
+        for name in (name for name, option in options(role).items() if option.get("type") == "bool"):
+            assert [str(path) for path in files if re.search(rf"(?<!['\w]){name}\b(?! \| bool|=|')", path.read_text())] == []
+
     def test_every_default_has_a_line_of_meaning(self, role):
         """A comment stands above each default, or above the group of them that it explains."""
         lines = (role / "defaults/main.yml").read_text().splitlines()
