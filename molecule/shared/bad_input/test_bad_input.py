@@ -12,7 +12,7 @@ import pytest
 
 # Found by the controller alone, all in one run; tests/unit has the rest of what a row can be told.
 CLUSTERS = {
-    "cluster a: unknown key 'worker'; known are cpus, ": {"name": "a", "worker": 3},
+    "cluster a: unknown key 'worker'; known are course, cpus, ": {"name": "a", "worker": 3},
     "cluster My_Lab: name: 'My_Lab' can't be a cluster's name; use at most 31 small letters, digits and hyphens, a letter first": {"name": "My_Lab"},
     "cluster b: there is no PC nina in the lab; there are alice, bob, falco": {"name": "b", "pcs": ["bob", "nina"]},
     "cluster c: pcs: the list is empty; name at least one PC, or leave pcs out for all of the Swarm's": {"name": "c", "pcs": []},
@@ -54,7 +54,8 @@ def refused(lab, before, sentences, *options, **variables):
 def test_clusters(lab, before):
     others = {
         f"{lab.key} is a private key; give the public one that lies beside it (its name ends in .pub)": {"mpi_stack_members": [str(lab.key)]},
-        "mpi_stack_variant: there is no variant suse-openmpi; there are debian-openmpi": {"mpi_stack_variant": "suse-openmpi"},
+        "there is no variant 'suse-openmpi'; there are debian-mpich, debian-openmpi, each also with -base or -latest behind it":
+            {"mpi_stack_variant": "suse-openmpi"},
     }
     variables = {name: value for one in others.values() for name, value in one.items()}
     refused(lab, before, [*CLUSTERS, *others], mpi_stack_clusters=list(CLUSTERS.values()), **variables)
