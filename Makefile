@@ -55,8 +55,8 @@ bundle: venv engine ## for a room without internet, all it needs in one file: ma
 test: venv ## every test, from nothing (about 25 minutes on 2 cores)
 	@tests/run
 
-test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS; a room without internet
-	@HPCLAB_LONG=1 HPCLAB_FAULTS=100 tests/run engine bookworm plugin room bundle
+test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS; images from elsewhere; a room without internet
+	@HPCLAB_LONG=1 HPCLAB_FAULTS=100 tests/run engine bookworm one plugin room bundle
 
 bench-deploy: demo ## figures: deploying again, scaling, latency and bandwidth
 	tests/bench/deploy

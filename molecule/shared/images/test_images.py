@@ -9,6 +9,7 @@ What is there is neither built, pulled nor pushed again; what fails leaves the c
 
 from __future__ import annotations
 
+import base64
 import subprocess
 
 import pytest
@@ -73,6 +74,7 @@ def test_a_course(lab, course):
     assert said.stdout.splitlines() == ["0.9.0", "0.9.0", "42", "ASCII text", "packages.txt", "pi.py", "requirements.txt"], said.stderr
 
 
+@pytest.mark.long
 def test_an_image_of_a_registry_that_asks_for_a_login(lab, image):
     """The password stays on no PC."""
     bob = lab.pc("bob")
@@ -92,13 +94,14 @@ def test_an_image_of_a_registry_that_asks_for_a_login(lab, image):
     assert lab.state() == before
     done = deploy(lab, row, mpi_stack_registries=[{"registry": REGISTRY, "username": "ada", "password": PASSWORD}])
     assert PASSWORD not in done.output
-    assert bob.run("grep -rl auths /root/.docker /var/lib/hpclab").stdout == ""
+    assert bob.run("grep -rl %s /root/.docker /var/lib/hpclab", base64.b64encode(f"ada:{PASSWORD}".encode()).decode()).stdout == ""
     assert lab.inspect("service", "pi_master")["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"].startswith("registry.hpclab.internal:5443/pulled@sha256:")
     assert set(lab.hello(**LOGIN)) == set(lab.pcs)
     bob.check_output("systemctl stop private-registry; rm -r /root/private")
     nothing_is_made_again(lab, row)  # nor is that registry needed any more
 
 
+@pytest.mark.long
 def test_an_image_from_a_file(lab, image):
     archive = lab.tmp / "image.tar.gz"
     with archive.open("wb") as file:
