@@ -15,7 +15,8 @@ from ansible.errors import AnsibleFilterError
 
 FINISHES = ("base", "latest", "onbuild")  # what only runs programs, what also makes them, what a course is made of
 MPI_FROM = ("distribution", "wheel", "release")
-REQUIRED, OPTIONAL = {"system", "mpi", "mpi_from"}, {"packages", "base", "release", "release_sha256"}  # of a variant
+REQUIRED = {"system", "mpi", "mpi_from"}  # of a variant
+OPTIONAL = {"packages", "base", "release", "release_sha256"}
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(=\S+)?")
 REQUIREMENT = re.compile(r"[A-Za-z0-9][^\s#;]*")
 FROM = re.compile(r"(?mi)^\s*FROM\s+(\S+)")
@@ -145,8 +146,8 @@ def image_plan(rows, variants, bases, default, files, push):
     files: files and folders on the controller of which a variant is made; push: where the manager pushes, as host:port.
 
     Returns images, a list of {key, repository, tag, how, …}, and clusters, {row's name: key of its image}. A key is repository:tag. By `how` an
-    image has besides: build: dockerfile, args, base (what is not there by another build; may be empty), release (a file, or empty); course: from, packages, pip, folder;
-    pull: reference, registry; load: file.
+    image has besides: build: dockerfile, args, base (what is not there by another build; may be empty), release (a file, or empty);
+    course: from, packages, pip, folder; pull: reference, registry; load: file.
     """
     images, clusters = {}, {}
     made_of = [part for path in files for part in (_content(path) if Path(path).is_dir() else [Path(path).read_bytes()])]

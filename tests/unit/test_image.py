@@ -78,7 +78,8 @@ def test_every_argument_is_used_and_late(family):
 def test_both_families_are_the_same_from_the_scripts_on():
     def common(family):
         lines = instructions(family)
-        return [re.sub("(alpine|ubuntu)-openmpi", "NAME", line) for line in lines[next(i for i, line in enumerate(lines) if line.startswith("COPY hostfile.py")):]]
+        first = next(number for number, line in enumerate(lines) if line.startswith("COPY hostfile.py"))
+        return [re.sub("(alpine|ubuntu)-openmpi", "NAME", line) for line in lines[first:]]
 
     assert common("apt") == common("apk")
     assert len(common("apt")) > 10
