@@ -19,6 +19,7 @@ REQUIRED = {"system", "mpi", "mpi_from"}  # of a variant
 OPTIONAL = {"packages", "base", "release", "release_sha256"}
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(=\S+)?")
 REQUIREMENT = re.compile(r"[A-Za-z0-9][^\s#;]*")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FROM = re.compile(r"(?mi)^\s*FROM\s+(\S+)")
 
 
@@ -206,12 +207,14 @@ def course_files(image):
     return files
 
 
-def build_failure(said, secret=""):
+def build_failure(msg, secret=""):
     """Why docker_image says that a build failed: its last lines, where the failing one is; a secret in them is left out."""
-    found = re.search(r"message: (.*?), logs: (\[.*\])$", said, re.DOTALL)
+    found = re.search(r"message: (.*?), logs: (\[.*\])$", msg, re.DOTALL)
     if not found:
-        return said
-    lines = [line for line in "".join(f"{part}\n" for part in ast.literal_eval(found[2])).splitlines() if line.strip()]
+        return msg
+    # what a program says to stderr comes in red, in pieces: one that ends with the colour is no whole line
+    said = "".join(part if part.endswith("\x1b[0m") else f"{part}\n" for part in ast.literal_eval(found[2]))
+    lines = [line for line in COLOUR.sub("", said).splitlines() if line.strip()]
     text = "\n".join([*lines[-15:], found[1]])
     return text.replace(secret, "(the proxy)") if secret else text
 

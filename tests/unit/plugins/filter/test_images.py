@@ -171,7 +171,9 @@ def test_an_image_that_is_loaded(files, tmp_path):
 
 
 def test_why_a_build_failed():
-    logs = [f"Step {number}/20 : RUN true" for number in range(30)] + ["E: Unable to locate package nosuch", "by http://ada:secret@proxy"]
+    logs = [f"Step {number}/20 : RUN true" for number in range(30)]
+    # as the engine hands on what apt-get writes to stderr
+    logs += ["\x1b[91mE\x1b[0m", "\x1b[91m: \x1b[0m", "\x1b[91mUnable to locate package nosuch\x1b[0m", "\x1b[91m", "\x1b[0m", "by http://ada:secret@proxy"]
     msg = f"Error building mpi - code: 100, message: The command 'apt-get' returned a non-zero code: 100, logs: {logs}"
     said = build_failure(msg, "http://ada:secret@proxy")
     assert said.splitlines()[-3:] == ["E: Unable to locate package nosuch", "by (the proxy)", "The command 'apt-get' returned a non-zero code: 100"]
