@@ -20,7 +20,7 @@ LINE = 86  # the last one: the hash of all before it
 
 @pytest.fixture(scope="module")
 def good(lab):
-    return Path(yaml.safe_load(Path("molecule/bundle/lab.yml").read_text())["bundle"].replace(
+    return Path(yaml.safe_load((Path(__file__).parents[1] / "lab.yml").read_text())["bundle"].replace(
         "{{ '~/.local/share/hpclab.swarm' | expanduser }}", str(lab.keys.parent)))
 
 

@@ -10,7 +10,9 @@ What is there is neither built, pulled nor pushed again; what fails leaves the c
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -45,10 +47,21 @@ def image(lab):
 
 
 @pytest.fixture(scope="module")
+def variants(lab):
+    """A folder with the variant that docs/images.md shows how to add."""
+    folder = lab.tmp / "variants"
+    folder.mkdir()
+    text = (Path(__file__).parents[3] / "docs/images.md").read_text()
+    name, described = re.search(r"`(\S+\.yml)`, adds a tool.*?```yaml\n(.*?)```", text, re.DOTALL).groups()
+    (folder / name).write_text(described)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
 def course(lab):
     folder = lab.tmp / "course"
     folder.mkdir()
-    (folder / "Dockerfile").write_text("FROM debian-openmpi-onbuild\n")
+    (folder / "Dockerfile").write_text("FROM debian-openmpi-htop-onbuild\n")
     (folder / "packages.txt").write_text("bc  # to check by hand\n")
     (folder / "requirements.txt").write_text("tabulate==0.9.0\n")
     (folder / "pi.py").write_text("import tabulate\nprint(tabulate.__version__)\n")
@@ -64,14 +77,14 @@ def test_a_build_that_fails_says_why(lab):
     assert lab.state() == before
 
 
-def test_a_course(lab, course):
+def test_a_course_of_a_variant_of_ones_own(lab, course, variants):
     """Its files, packages and Python's in one more layer; a row's own come on top."""
     row = {**PI, **BUILT, "course": str(course), "packages": ["file"]}
-    deploy(lab, row)
-    nothing_is_made_again(lab, row)
+    deploy(lab, row, mpi_stack_variants=variants)
+    nothing_is_made_again(lab, row, mpi_stack_variants=variants)
     said = lab.student("mpirun -n 2 python3 /opt/course/pi.py; echo 6*7 | bc; file -b /opt/course/pi.py; find / -xdev -perm /6000 -type f 2>&-; "
-                       "ls /opt/course", **LOGIN)
-    assert said.stdout.splitlines() == ["0.9.0", "0.9.0", "42", "ASCII text", "packages.txt", "pi.py", "requirements.txt"], said.stderr
+                       "ls /opt/course; which htop", **LOGIN)
+    assert said.stdout.splitlines() == ["0.9.0", "0.9.0", "42", "ASCII text", "packages.txt", "pi.py", "requirements.txt", "/usr/bin/htop"], said.stderr
 
 
 @pytest.mark.long

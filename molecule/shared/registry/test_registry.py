@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -212,6 +213,28 @@ def test_a_pc_that_was_off_comes_back_from_its_local_image(lab, down):
     lab.command("docker", "start", f"{lab.name}-falco")
     assert lab.wait(lambda: lab.container("falco") not in ("", before), 120)
     assert lab.wait(lambda: set(lab.hostfile()[1]) == set(lab.pcs), 60)
+
+
+@pytest.mark.long
+def test_a_pull_that_is_cut_goes_on(lab):
+    """What a PC has of a layer is not fetched again; bob's network is made slow, or there would be no middle."""
+    bob, alice, name = lab.pc("bob"), lab.pc("alice"), f"large-{uuid.uuid4().hex[:8]}:1"
+    bob.check_output("cd /tmp && head -c 100MB /dev/urandom >large && tar -c large | docker import - %s && docker push -q %s && docker rmi %s; rm large",
+                     *[f"127.0.0.1:5000/{name}"] * 3)
+
+    def received():
+        return int(alice.check_output("cat /sys/class/net/eth0/statistics/rx_bytes")) / 10**6
+    before = received()
+    bob.check_output("tc qdisc add dev eth0 root tbf rate 80mbit burst 256k latency 400ms")
+    try:
+        pull = subprocess.Popen(["docker", "exec", f"{lab.name}-alice", "docker", "pull", "-q", f"{PULL}/{name}"])
+        assert lab.wait(lambda: received() - before > 60, 60)
+        bob.check_output("systemctl kill -s KILL hpclab-registry@pull")  # it comes back by itself
+        assert pull.wait(120) == 0
+    finally:
+        bob.check_output("tc qdisc del dev eth0 root")
+    assert 100 < received() - before < 130
+    lab.docker("rmi", f"{PULL}/{name}", pc="alice")
 
 
 # prune
