@@ -64,6 +64,7 @@ class Lab:
         self.name = settings["virtual_lab_name"]
         self.pcs = settings.get("virtual_lab_pcs", ["bob", "alice", "falco"])
         self.clusters = settings["virtual_lab_vars"].get("mpi_stack_clusters", [{"name": "mpi"}])
+        self.mpi = "mpich" if "mpich" in self.clusters[0].get("variant", "") else "openmpi"
         self.cpusets = settings.get("virtual_lab_cpusets", {})
         self.keys = Path(f"~/.local/share/hpclab.swarm/{self.name}").expanduser()
         self.key = self.keys / "id_ed25519"

@@ -185,14 +185,15 @@ def image_plan(rows, variants, bases, default, files, push):
                       args={"FROM": f"{push}/{key}", "NAME": f"{name}-onbuild"}, dockerfile="Dockerfile.onbuild")
             packages, pip = ([str(one) for one in row.get(kind) or []] for kind in ("packages", "pip"))
             key = add(f"{name}-course", _digest(key, packages, pip, *(_content(course) if course else [])), how="course",
-                      **{"from": f"{push}/{key}"}, packages=packages, pip=pip, folder=course)
+                      **{"from": f"{push}/{key}"}, packages=packages, pip=pip,
+                      folder=str(Path(course).expanduser().absolute()) if course else "")
         clusters[row["name"]] = key
     return {"images": list(images.values()), "clusters": clusters}
 
 
 def course_files(image):
     """What lies beside a course's files where it is built, as {name: text}: its Dockerfile, FROM the image that the lab has, and its lists."""
-    folder = Path(image["folder"]).expanduser() if image["folder"] else None
+    folder = Path(image["folder"]) if image["folder"] else None
 
     def text(name):
         file = folder / name if folder else None

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import pytest
 
-# the second one is of the other MPI, with a course's package in its image, and its logins are on another PC than the manager
-BOTH = [{"name": "mpi"}, {"name": "pi", "variant": "debian-mpich", "pip": ["tabulate==0.9.0"], "workers": 15, "master": "alice", "ssh_port": 2223}]
+# the second one has several workers on a PC, and its logins on another PC than the manager
+BOTH = [{"name": "mpi"}, {"name": "pi", "workers": 7, "master": "alice", "ssh_port": 2223}]
 MORE = ["bob", "alice", "falco", "dora"]
 PI = {"cluster": "pi", "pc": "alice", "port": 2223}
 
@@ -48,15 +48,13 @@ def test_a_second_cluster_and_a_member_come(lab, ada):
     before = tasks(lab)
     assert lab.student("true", key=ada).returncode == 255
     converge(lab, mpi_stack_clusters=BOTH, mpi_stack_members=[str(lab.keys), f"{ada}.pub"])
-    engine = lab.module("mpi_hostfile", "name=pi dialect=mpich")
+    engine = lab.module("mpi_hostfile", "name=pi")
     assert lab.wait(lambda: lab.hostfile(**PI)[0] == engine["text"], 5)
     _text, slots = lab.hostfile(**PI)
-    assert len(slots) == 15
+    assert len(slots) == 7
     assert set(slots.values()) == {1}
     assert lab.hello(**PI) == slots
-    assert engine["slots"] == 15
-    said = lab.student("mpirun -n 2 python3 -c 'import tabulate; print(tabulate.__version__)'; mpichversion | head -n 1", **PI)
-    assert said.stdout.split()[:2] == ["0.9.0"] * 2 and "MPICH" in said.stdout, said.stderr
+    assert engine["slots"] == 7
     # the first one goes on as it was, and knows ada
     assert set(lab.hello(key=ada)) == set(lab.pcs)
     assert tasks(lab) == before

