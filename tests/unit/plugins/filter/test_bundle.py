@@ -9,13 +9,10 @@ import io
 import json
 import subprocess
 import tarfile
-from pathlib import Path
 
 import pytest
-import yaml
 from ansible_collections.hpclab.swarm.plugins.filter.bundle import FORMAT, bundle_findings, bundle_manifest, bundle_pc_findings, bundle_rows
 
-ROOT = Path(__file__).parents[4]
 MADE = {
     "format": FORMAT, "collection": "0.2.0", "os": {"id": "debian", "version": "12", "codename": "bookworm"}, "architecture": "x86_64",
     "packages": ["docker.io"], "images": {"debian-openmpi:0123": "sha256:01", "vieux/sshfs:from-45": "sha256:45"},
@@ -155,12 +152,3 @@ def test_rows():
     ]
     assert bundle_rows(rows) == [
         {"name": "mpi", "ssh_port": 2222}, {"name": "course", "variant": "debian-mpich", "pip": ["numpy"], "ssh_port": 2223}]
-
-
-def test_role_plans_with_the_files_that_mpi_stack_builds_with():
-    """What role bundle asks for is what role mpi_stack will ask for."""
-    mpi_stack, bundle = (yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text()) for role in ("mpi_stack", "bundle"))
-    plan = bundle["__bundle_plan"].replace("__bundle_mpi_stack ~ '", "'{{ role_path }}").replace("role_path ~ '", "'{{ role_path }}")
-    for file in mpi_stack["__mpi_stack_files"]:
-        assert f"'{file['src']}'" in plan
-    assert "{{ role_path }}/files/variants" in plan
