@@ -55,7 +55,7 @@ bundle: venv engine ## for a room without internet, all it needs in one file: ma
 test: venv ## every test, from nothing (about 30 minutes on 2 cores)
 	@tests/run
 
-test-long: venv ## what takes longer: a room of 15 PCs; every fault, by both drivers, and more of them; a NAS; images from elsewhere; a room without internet
+test-long: venv ## what takes longer: a room of 16 PCs; every fault, by both drivers, and more of them; a NAS; images from elsewhere; a room without internet
 	@HPCLAB_LONG=1 HPCLAB_FAULTS=100 tests/run engine bookworm one plugin room bundle
 
 bench-deploy: demo ## figures: deploying again, scaling, latency and bandwidth
