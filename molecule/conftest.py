@@ -63,6 +63,7 @@ class Lab:
         settings = yaml.safe_load((SCENARIO / "lab.yml").read_text())
         self.name = settings["virtual_lab_name"]
         self.pcs = settings.get("virtual_lab_pcs", ["bob", "alice", "falco"])
+        self.managers = settings.get("virtual_lab_managers", self.pcs[:1])
         self.clusters = settings["virtual_lab_vars"].get("mpi_stack_clusters", [{"name": "mpi"}])
         self.mpi = "mpich" if "mpich" in self.clusters[0].get("variant", "") else "openmpi"
         self.cpusets = settings.get("virtual_lab_cpusets", {})

@@ -67,22 +67,27 @@ class TestRole:
         assert [block for block in blocks if re.search(r"^\w+:", block, re.M) and not block.lstrip().startswith("#")] == []
 
 
-@pytest.mark.parametrize("what", [r"^#+ ", r"^```\w*", r"^\d+\. ", r"^\|"], ids=["headings", "code", "steps", "tables"])
-def test_readmes_have_the_same_structure(what):
-    def shape(name):
-        text = (ROOT / name).read_text()
-        marks = re.findall(what, text, re.M)
-        return [mark.strip() for mark in marks]
-
-    assert shape("README.md") == shape("README.es.md")
+PAGES = sorted(path for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")] if not path.name.endswith(".es.md"))
 
 
-def test_readmes_show_the_same_commands():
-    def code(name):
-        blocks = re.findall(r"^```(?:sh|console|bash)\n(.*?)^```", (ROOT / name).read_text(), re.M | re.S)
-        return [re.sub(r"\s*#.*", "", block) for block in blocks]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+class TestPagesInBothLanguages:
+    def test_they_have_the_same_structure(self, page):
+        def shape(path):
+            return re.findall(r"^(#+ |```\w*|\d+\. |\||- )", path.read_text(), re.M)
 
-    assert code("README.md") == code("README.es.md")
+        assert shape(page) == shape(page.with_suffix(".es.md"))
+
+    def test_they_show_the_same_commands(self, page):
+        def code(path):
+            blocks = re.findall(r"^```(?:sh|console|bash)\n(.*?)^```", path.read_text(), re.M | re.S)
+            return [re.sub(r"\s*#.*", "", block) for block in blocks]
+
+        assert code(page) == code(page.with_suffix(".es.md"))
+
+    def test_spanish_links_to_spanish(self, page):
+        links = re.findall(r"\]\(([\w/.]+\.md)[)#]", page.with_suffix(".es.md").read_text())
+        assert [link for link in links if not link.endswith(".es.md") and (page.parent / link).with_suffix(".es.md").exists() and link != "README.md"] == []
 
 
 @pytest.mark.parametrize("role", [role for role in ROLES if role.name != "virtual_lab"], ids=lambda role: role.name)
