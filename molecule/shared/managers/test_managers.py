@@ -36,4 +36,5 @@ def test_the_one_that_keeps_everything_is_off(lab):
         lab.change()
     assert lab.wait(lambda: lab.container("bob", "mpi_master"), 120)
     assert lab.docker("service", "ls", "--format", "{{.ID}} {{.Name}}", pc="alice") == before
-    assert lab.wait(lambda: lab.hello().keys() == set(lab.pcs), 60)
+    assert lab.wait(lambda: lab.hostfile()[1].keys() == set(lab.pcs), 120), lab.hostfile()
+    assert lab.hello().keys() == set(lab.pcs)
