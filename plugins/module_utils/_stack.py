@@ -179,8 +179,7 @@ def check_room(params, room):
 
 
 def check_subnet(params, room):
-    """Overlaps, and room for everybody: an address for each task, for each PC (Swarm's own endpoint there), for the gateway, and the
-    two that no network gives away. A replacement needs no more: a task that finds none waits until an old one has ended (seen)."""
+    """Overlaps, and room for everybody."""
     own = next((item for item in room.networks if item["name"] == names(params["name"])[2]), None)
     if params["subnet"]:
         subnet = ipaddress.ip_network(params["subnet"])
@@ -196,12 +195,18 @@ def check_subnet(params, room):
 
 def check_size(params, prefix, pcs, master):
     """Room for the cluster in a network of this prefix length."""
-    tasks = 1 + (params["workers"] or len(pcs))
-    needed = 3 + tasks + min(tasks, len({master, *pcs}))
-    if 2 ** (32 - prefix) < needed:
+    there, needed = 2 ** (32 - prefix), addresses(params, pcs, master)
+    if there < needed:
         raise BadInput("subnet: {0} is too small, {1} workers and their master need {2} addresses and it has {3}; give a /{4} or larger".format(
-            params["subnet"] or "a /{0} of the Swarm's pool".format(prefix), tasks - 1, needed, 2 ** (32 - prefix),
+            params["subnet"] or "a /{0} of the Swarm's pool".format(prefix), params["workers"] or len(pcs), needed, there,
             32 - (needed - 1).bit_length()))
+
+
+def addresses(params, pcs, master, containers=1):
+    """What a cluster takes of its network, with so many containers of each worker at a time: an address for each container, for each PC
+    (Swarm's own endpoint there), for the gateway, and the two that no network gives away."""
+    workers = params["workers"] or len(pcs)
+    return 3 + 1 + containers * workers + min(1 + workers, len({master, *pcs}))
 
 
 def listed(items):
@@ -259,13 +264,16 @@ def wanted(params, room, keys, subnet):
         networks[mpi]["subnets"] = [params["subnet"]]
     environment = {"MPI_CLUSTER": cluster, "MPI_WORKERS": worker, "MPI_SUBNET": subnet, **params["environment"]}
     common = {"labels": labels, "keys": keys, "environment": environment, "healthcheck": healthcheck(room)}
+    pc = params["master"] or room.manager
+    prefix = room.subnet_size if subnet == SUBNET_LATER else int(subnet.split("/")[1])
+    beside = 2 ** (32 - prefix) >= addresses(params, chosen(params, room), pc, containers=2)
     return {
         "pc": {} if params["workers"] else {pc: {"label": pc_label(cluster)} for pc in chosen(params, room)},
         "secret": {name: {"sha256": digest} for name, (unused, unused_too, digest) in keys.items()},
         "network": networks,
         "service": {
-            worker: _worker(params, worker, mpi, common),
-            master: _master(params, master, [mpi, access], params["master"] or room.manager, common),
+            worker: _worker(params, worker, mpi, common, beside),
+            master: _master(params, master, [mpi, access], pc, common),
         },
     }
 
@@ -284,7 +292,8 @@ def plan(params, room, keys, there):
     return found, want
 
 
-def _worker(params, name, network, common):
+def _worker(params, name, network, common, beside):
+    """beside: the network has an address for a new container while the old one runs."""
     slots = params["slots"] or (1 if params["workers"] else None)
     environment = dict(common["environment"], MPI_PC="{{.Node.Hostname}}", **({"MPI_SLOTS": slots} if slots else {}))
     if params["workers"]:
@@ -303,6 +312,10 @@ def _worker(params, name, network, common):
         "NanoCPUs": int(round((params["cpus"] or 0) * SECOND)),
         "MemoryBytes": size(params["memory"] or 0),
     }
+    if beside:
+        # A PC whose last container leaves the network and comes back at once is one that the others may hear of half a minute later
+        # (seen on 20.10). Without the addresses, a new container waits for the old one's.
+        spec["UpdateConfig"]["Order"] = "start-first"
     return spec
 
 

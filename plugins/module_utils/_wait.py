@@ -122,8 +122,13 @@ def cause(task):
     return re.sub(r"[0-9a-z]{25}|[0-9a-f]{12,}", "", task["Status"].get("Err", "") or task["Status"]["State"])
 
 
+def runs(task):
+    return task["Status"]["State"] == task["DesiredState"] == "running"
+
+
 def newest_first(tasks):
-    return sorted(tasks, key=lambda task: task["CreatedAt"], reverse=True)
+    """But before all others one that runs: its replacement may start beside it."""
+    return sorted(tasks, key=lambda task: (runs(task), task["CreatedAt"]), reverse=True)
 
 
 def hopeless(tasks):
@@ -135,7 +140,7 @@ def hopeless(tasks):
 def _place(pc, node, tasks, off=""):
     tasks = newest_first(tasks)
     state = tasks[0]["Status"]["State"] if tasks else None
-    if not off and state == "running" and tasks[0]["DesiredState"] == "running":
+    if not off and tasks and runs(tasks[0]):
         return Place(pc, node, tasks, True, False, "")
     # while the next try starts, what the last one died of says more
     telling = tasks if state == "new" else [task for task in tasks if task["Status"].get("Err") or task["Status"]["State"] in ENDED] or tasks

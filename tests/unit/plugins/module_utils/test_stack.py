@@ -246,6 +246,25 @@ def test_how_often_a_new_container_is_asked(engine, asked):
         assert service_wanted["TaskTemplate"]["ContainerSpec"]["Healthcheck"] == asked
 
 
+@pytest.mark.parametrize(("changes", "subnet", "size", "order"), [
+    ({}, "10.213.1.0/24", 24, "start-first"),
+    ({}, "10.213.1.0/28", 24, "start-first"),  # 3 of the network, the master, twice 3 workers, 3 PCs: 13
+    ({"workers": 5}, "10.213.1.0/28", 24, "stop-first"),  # 3 + 1 + 10 + 3
+    ({"workers": 4}, "10.213.1.0/28", 24, "start-first"),  # 3 + 1 + 8 + 3
+    ({"workers": 125}, _stack.SUBNET_LATER, 24, "stop-first"),  # 3 + 1 + 250 + 3
+    ({"workers": 124}, _stack.SUBNET_LATER, 24, "start-first"),
+    ({"workers": 125}, _stack.SUBNET_LATER, 23, "start-first"),
+])
+def test_workers_start_beside_the_old_where_there_are_addresses(changes, subnet, size, order):
+    services = _stack.wanted(params(**changes), room(size=size), KEYS, subnet)["service"]
+    assert services["lab_worker"]["UpdateConfig"]["Order"] == order
+    assert services["lab_master"]["UpdateConfig"]["Order"] == "stop-first"  # its port is the PC's
+
+
+def test_another_order_restarts_nothing():
+    assert plan({"workers": 124}, workers=125).actions == ["changes service lab_worker (Order and Replicas; its tasks go on running)"]
+
+
 def test_secrets_are_named_by_their_content():
     assert sorted(KEYS) == ["lab_user_key.pub_efa1f375", USER_KEY]
     spec = wanted()["service"]["lab_worker"]["TaskTemplate"]["ContainerSpec"]["Secrets"]

@@ -173,6 +173,20 @@ def test_newest_task_counts_and_the_last_failure_tells():
     assert seen(GLOBAL, [task("bob", created=3), failed], [node("bob")]) == [("bob", True, False, "")]
 
 
+@pytest.mark.parametrize("place", ["bob", 1])
+def test_a_worker_counts_until_its_replacement_runs(place):
+    spec = GLOBAL if place == "bob" else replicated(1)
+    name = "bob" if place == "bob" else "bob-1"
+    old, new = dict(task(place, created=1), NodeID="bob"), dict(task(place, "starting", created=2), NodeID="alice" if place == 1 else "bob")
+    nodes = [node("bob")] if place == "bob" else [node("bob"), node("alice")]
+    assert seen(spec, [new, old], nodes) == [(name, True, False, "")]
+    new["Status"]["State"] = "running"
+    assert [found.tasks[0] for found in _wait.places(spec, [old, new], nodes)] == [new]
+    old["DesiredState"] = "shutdown"  # but its PC is slow to end it
+    new["Status"]["State"] = "starting"
+    assert not _wait.places(spec, [old, new], nodes)[0].ready
+
+
 def test_replicated_service():
     tasks = [slot(2, "bob"), slot(9, "alice.lab"), slot(3, None, "pending", said="no suitable node (x)"), slot(4, "bob", desired="remove")]
     assert seen(replicated(4), tasks, [node("bob"), node("alice.lab")]) == [
