@@ -245,12 +245,6 @@ def secrets(cluster, files):
     return {"{0}_{1}_{2}".format(cluster, name, digest[:8]): (name, files[name], digest) for name, digest in hashes.items()}
 
 
-def healthcheck(room):
-    """The image's, whose pace is that of containers that run: new ones are asked each second, where the engine can (Docker 25)."""
-    version = by_name(room.nodes)[room.manager]["Description"]["Engine"].get("EngineVersion", "")
-    return {"StartInterval": SECOND} if int(re.match(r"\d*", version)[0] or 0) >= 25 else {}
-
-
 def wanted(params, room, keys, subnet):
     """The resources of a cluster; keys as secrets() gives them, subnet that of the MPI network."""
     cluster = params["name"]
@@ -263,7 +257,7 @@ def wanted(params, room, keys, subnet):
     if params["subnet"]:
         networks[mpi]["subnets"] = [params["subnet"]]
     environment = {"MPI_CLUSTER": cluster, "MPI_WORKERS": worker, "MPI_SUBNET": subnet, **params["environment"]}
-    common = {"labels": labels, "keys": keys, "environment": environment, "healthcheck": healthcheck(room)}
+    common = {"labels": labels, "keys": keys, "environment": environment}
     pc = params["master"] or room.manager
     prefix = room.subnet_size if subnet == SUBNET_LATER else int(subnet.split("/")[1])
     beside = 2 ** (32 - prefix) >= addresses(params, chosen(params, room), pc, containers=2)
@@ -350,7 +344,6 @@ def _service(params, name, common, networks):
                     for secret, (file, unused, unused_too) in sorted(common["keys"].items())
                 ],
                 "CapabilityDrop": ["ALL"],
-                "Healthcheck": common["healthcheck"],
                 "StopGracePeriod": params["grace_period"] * SECOND,
             },
             "Resources": {"Limits": {"NanoCPUs": 0, "MemoryBytes": 0}},

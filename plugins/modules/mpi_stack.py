@@ -104,6 +104,7 @@ options:
   subnet:
     description:
       - IPv4 network of C(<name>_mpi), in CIDR notation. It needs an address for each task and each PC and three more.
+      - With one more for each worker, a change starts the new workers beside the old ones, which end once those are healthy.
       - Left out, the Swarm takes one of its address pool, and one that the network has already is kept.
       - A change makes the networks and services anew (see O(force)).
     type: str

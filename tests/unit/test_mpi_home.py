@@ -77,17 +77,25 @@ def image(tmp_path):
 
 @pytest.mark.parametrize(("role", "away", "healthy"), [
     ("worker", "", True), ("worker", "no answer\n", False), ("master", "no answer\n", True), ("master", "Transport endpoint is not connected\n", False)])
-def test_health(image, tmp_path, role, away, healthy):
+@pytest.mark.parametrize("before", [False, True])
+def test_health(image, tmp_path, role, away, healthy, before):
+    marker = tmp_path / "healthy"
+    if before:
+        marker.touch()
     if away:
         (tmp_path / "away").write_text(away)
     with socket.create_server(("127.0.0.1", 0)) as sshd:
-        program = image("mpi-health", **{"127.0.0.1/2222": f"127.0.0.1/{sshd.getsockname()[1]}"})
+        program = image("mpi-health", **{"127.0.0.1/2222": f"127.0.0.1/{sshd.getsockname()[1]}", "/run/mpi/healthy": str(marker),
+                                         "-t 4": "-t 0.4" if before else "-t 30"})
+        start = time.monotonic()
         check = subprocess.Popen(["bash", program], env={"MPI_ROLE": role}, stdout=subprocess.PIPE, text=True)
         if healthy:
             sshd.settimeout(5)
             sshd.accept()[0].sendall(b"SSH-2.0-OpenSSH\r\n")
         assert check.communicate(timeout=5)[0] == ("" if healthy else away)
         assert check.returncode == (0 if healthy else 1)
+        assert not before or time.monotonic() - start > 0.4
+        assert marker.exists() == (healthy or before)
 
 
 @pytest.mark.parametrize(("language", "shared", "away", "warning"), [

@@ -30,9 +30,3 @@ def test_docker_knows_the_proxy_and_not_for_the_registry(lab):
 
 def test_the_registry_was_reached_directly(lab):
     assert "registry.hpclab.internal" not in lab.command("docker", "logs", f"{lab.name}.proxy").stderr
-
-
-def test_a_new_container_is_asked_each_second(lab):
-    """By the service; the rest of its health check is the image's."""
-    check = lab.inspect("container", lab.container("alice"), pc="alice")["Config"]["Healthcheck"]
-    assert (check["StartInterval"], check["Interval"], check["Test"]) == (10**9, 5 * 10**9, ["CMD", "/opt/mpi/mpi-health"])

@@ -28,9 +28,9 @@ def params(**changes):
     return dict(PARAMS, **changes)
 
 
-def node(name, state="ready", engine="20.10.24+dfsg1", **labels):
+def node(name, state="ready", **labels):
     return {"ID": "id-" + name, "Spec": {"Labels": labels, "Role": "worker", "Availability": "active"},
-            "Description": {"Hostname": name, "Engine": {"EngineVersion": engine}}, "Status": {"State": state}}
+            "Description": {"Hostname": name, "Engine": {}}, "Status": {"State": state}}
 
 
 def network(name, *subnets, **labels):
@@ -237,13 +237,6 @@ def test_master():
     assert template["ContainerSpec"]["CapabilityDrop"] == ["ALL"]
     assert template["ContainerSpec"]["Mounts"][-1] == {
         "Type": "bind", "Source": "/etc/hpclab/members", "Target": "/etc/mpi/members", "ReadOnly": True}
-
-
-@pytest.mark.parametrize(("engine", "asked"), [("20.10.24+dfsg1", {}), ("26.1.5+dfsg1", {"StartInterval": 10**9}), ("", {})])
-def test_how_often_a_new_container_is_asked(engine, asked):
-    there = room([node("bob", engine=engine), node("alice", engine="20.10.24")])
-    for service_wanted in _stack.wanted(params(), there, KEYS, "10.213.1.0/24")["service"].values():
-        assert service_wanted["TaskTemplate"]["ContainerSpec"]["Healthcheck"] == asked
 
 
 @pytest.mark.parametrize(("changes", "subnet", "size", "order"), [
