@@ -22,6 +22,7 @@ MEANINGS = (
     (r"non-zero exit \(72\)", "its shared folder is away"),  # mpi-node; the health check that found it fails as well
     (r"unhealthy container", "unhealthy, its health check fails"),
     (r"bind source path does not exist", "directory missing"),
+    (r"error creating vxlan interface: file exists", "its PC's engine does not get over an old network, reboot that PC"),
     (r"could not find an available ip|no available (ip )?addresses|address.* exhausted", "addresses used up"),
 )
 

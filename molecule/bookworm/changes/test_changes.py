@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 # the second one has several workers on a PC, and its logins on another PC than the manager
-BOTH = [{"name": "mpi"}, {"name": "pi", "workers": 7, "master": "alice", "ssh_port": 2223}]
+BOTH = [{"name": "mpi"}, {"name": "pi", "workers": 15, "master": "alice", "ssh_port": 2223}]
 MORE = ["bob", "alice", "falco", "dora"]
 PI = {"cluster": "pi", "pc": "alice", "port": 2223}
 
@@ -51,10 +51,10 @@ def test_a_second_cluster_and_a_member_come(lab, ada):
     engine = lab.module("mpi_hostfile", "name=pi")
     assert lab.wait(lambda: lab.hostfile(**PI)[0] == engine["text"], 5)
     _text, slots = lab.hostfile(**PI)
-    assert len(slots) == 7
+    assert len(slots) == 15
     assert set(slots.values()) == {1}
     assert lab.hello(**PI) == slots
-    assert engine["slots"] == 7
+    assert engine["slots"] == 15
     # the first one goes on as it was, and knows ada
     assert set(lab.hello(key=ada)) == set(lab.pcs)
     assert tasks(lab) == before

@@ -121,6 +121,8 @@ def test_constraints(constraint, met):
     ("failed", "task: non-zero exit (72)", "its shared folder is away"),
     ("failed", "task: non-zero exit (72): dockerexec: unhealthy container", "its shared folder is away"),
     ("new", "could not find an available IP while allocating", "addresses used up"),
+    ("rejected", 'network sandbox join failed: subnet sandbox join failed for "10.213.2.0/24": error creating vxlan interface: file exists',
+     "its PC's engine does not get over an old network, reboot that PC"),
     ("failed", "task: non-zero exit (3)", "failed"),
 ])
 def test_reason(state, said, why):
