@@ -258,16 +258,13 @@ def wanted(params, room, keys, subnet):
         networks[mpi]["subnets"] = [params["subnet"]]
     environment = {"MPI_CLUSTER": cluster, "MPI_WORKERS": worker, "MPI_SUBNET": subnet, **params["environment"]}
     common = {"labels": labels, "keys": keys, "environment": environment}
-    pc = params["master"] or room.manager
-    prefix = room.subnet_size if subnet == SUBNET_LATER else int(subnet.split("/")[1])
-    beside = 2 ** (32 - prefix) >= addresses(params, chosen(params, room), pc, containers=2)
     return {
         "pc": {} if params["workers"] else {pc: {"label": pc_label(cluster)} for pc in chosen(params, room)},
         "secret": {name: {"sha256": digest} for name, (unused, unused_too, digest) in keys.items()},
         "network": networks,
         "service": {
-            worker: _worker(params, worker, mpi, common, beside),
-            master: _master(params, master, [mpi, access], pc, common),
+            worker: _worker(params, worker, mpi, common),
+            master: _master(params, master, [mpi, access], params["master"] or room.manager, common),
         },
     }
 
@@ -286,8 +283,7 @@ def plan(params, room, keys, there):
     return found, want
 
 
-def _worker(params, name, network, common, beside):
-    """beside: the network has an address for a new container while the old one runs."""
+def _worker(params, name, network, common):
     slots = params["slots"] or (1 if params["workers"] else None)
     environment = dict(common["environment"], MPI_PC="{{.Node.Hostname}}", **({"MPI_SLOTS": slots} if slots else {}))
     if params["workers"]:
@@ -306,10 +302,6 @@ def _worker(params, name, network, common, beside):
         "NanoCPUs": int(round((params["cpus"] or 0) * SECOND)),
         "MemoryBytes": size(params["memory"] or 0),
     }
-    if beside:
-        # A PC whose last container leaves the network and comes back at once is one that the others may hear of half a minute later
-        # (seen on 20.10). Without the addresses, a new container waits for the old one's.
-        spec["UpdateConfig"]["Order"] = "start-first"
     return spec
 
 
@@ -352,7 +344,7 @@ def _service(params, name, common, networks):
             "Networks": [{"Target": network} for network in networks],
         },
         # all at once: an MPI job spans every worker, so that none is of use while others still change
-        "UpdateConfig": {"Parallelism": 0, "Order": "stop-first", "FailureAction": "pause"},
+        "UpdateConfig": {"Parallelism": 0, "FailureAction": "pause"},
         "EndpointSpec": {"Mode": "dnsrr", "Ports": []},
     }
 
@@ -426,6 +418,24 @@ def merged(there, want):
     if isinstance(there, dict) and isinstance(want, dict):
         return {**there, **{key: merged(there.get(key), item) for key, item in want.items()}}
     return want
+
+
+def update_order(old, new, params, room):
+    """The order in which an update of a service from one Spec to another starts and stops containers.
+
+    New ones start first where they can: a PC whose last container leaves a network and comes back at once is one that the others may
+    hear of half a minute later (seen on 20.10). They can't where the old ones have the port or the addresses, or other volumes of a
+    driver: vieux/sshfs mounts two of one folder at one place.
+    """
+    prefix, = (int(item.split("/")[1]) for item in new["TaskTemplate"]["ContainerSpec"]["Env"] if item.startswith("MPI_SUBNET="))
+    first = not ports(new) and _driven(old) == _driven(new) and 2 ** (32 - prefix) >= addresses(
+        params, chosen(params, room), params["master"] or room.manager, containers=2)
+    return "start-first" if first else "stop-first"
+
+
+def _driven(spec):
+    return {mount["Source"] for mount in spec["TaskTemplate"]["ContainerSpec"].get("Mounts") or []
+            if (mount.get("VolumeOptions") or {}).get("DriverConfig")}
 
 
 def changed_keys(before, after):

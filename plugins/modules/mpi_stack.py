@@ -104,7 +104,8 @@ options:
   subnet:
     description:
       - IPv4 network of C(<name>_mpi), in CIDR notation. It needs an address for each task and each PC and three more.
-      - With one more for each worker, a change starts the new workers beside the old ones, which end once those are healthy.
+      - With one more for each worker, a change starts the new workers beside the old ones, which end once those are healthy, unless the
+        workers get another volume of a driver.
       - Left out, the Swarm takes one of its address pool, and one that the network has already is kept.
       - A change makes the networks and services anew (see O(force)).
     type: str
@@ -595,7 +596,9 @@ class Stack:
 
     def _update_service(self, name, spec):
         old = self.there["service"][name]
-        self.engine.update_service(name, _stack.merged(old, spec))
+        new = _stack.merged(old, spec)
+        new["UpdateConfig"]["Order"] = _stack.update_order(old, new, self.params, self.room)
+        self.engine.update_service(name, new)
         self.undo.append(lambda: self.engine.update_service(name, old))
 
     def _restore(self):

@@ -239,25 +239,6 @@ def test_master():
         "Type": "bind", "Source": "/etc/hpclab/members", "Target": "/etc/mpi/members", "ReadOnly": True}
 
 
-@pytest.mark.parametrize(("changes", "subnet", "size", "order"), [
-    ({}, "10.213.1.0/24", 24, "start-first"),
-    ({}, "10.213.1.0/28", 24, "start-first"),  # 3 of the network, the master, twice 3 workers, 3 PCs: 13
-    ({"workers": 5}, "10.213.1.0/28", 24, "stop-first"),  # 3 + 1 + 10 + 3
-    ({"workers": 4}, "10.213.1.0/28", 24, "start-first"),  # 3 + 1 + 8 + 3
-    ({"workers": 125}, _stack.SUBNET_LATER, 24, "stop-first"),  # 3 + 1 + 250 + 3
-    ({"workers": 124}, _stack.SUBNET_LATER, 24, "start-first"),
-    ({"workers": 125}, _stack.SUBNET_LATER, 23, "start-first"),
-])
-def test_workers_start_beside_the_old_where_there_are_addresses(changes, subnet, size, order):
-    services = _stack.wanted(params(**changes), room(size=size), KEYS, subnet)["service"]
-    assert services["lab_worker"]["UpdateConfig"]["Order"] == order
-    assert services["lab_master"]["UpdateConfig"]["Order"] == "stop-first"  # its port is the PC's
-
-
-def test_another_order_restarts_nothing():
-    assert plan({"workers": 124}, workers=125).actions == ["changes service lab_worker (Order and Replicas; its tasks go on running)"]
-
-
 def test_secrets_are_named_by_their_content():
     assert sorted(KEYS) == ["lab_user_key.pub_efa1f375", USER_KEY]
     spec = wanted()["service"]["lab_worker"]["TaskTemplate"]["ContainerSpec"]["Secrets"]
@@ -420,6 +401,27 @@ def test_new_key_makes_a_new_secret_and_restarts():
     found, unused = _stack.plan(params(), room(), keys, there)
     assert found.make == [("secret", "lab_user_key_11507a0e")] and found.drop == [("secret", USER_KEY)]
     assert [name for unused, name in found.update] == ["lab_master", "lab_worker"]
+
+
+SSHFS = dict(MOUNT, driver="vieux/sshfs:latest", driver_options={"port": 2200})
+
+
+@pytest.mark.parametrize("before, after, subnet, order", [
+    ({}, {"image": "img:2"}, "10.213.1.0/24", "start-first"),
+    ({}, {"image": "img:2"}, "10.213.1.0/28", "start-first"),  # 3 of the network, the master, twice 3 workers, 3 PCs: 13
+    ({}, {"workers": 4}, "10.213.1.0/28", "start-first"),  # 3 + 1 + 8 + 3
+    ({}, {"workers": 5}, "10.213.1.0/28", "stop-first"),  # 3 + 1 + 10 + 3
+    ({}, {"workers": 124}, "10.213.1.0/24", "start-first"),  # 3 + 1 + 248 + 3
+    ({}, {"workers": 125}, "10.213.1.0/24", "stop-first"),
+    ({"mounts": [MOUNT]}, {"mounts": []}, "10.213.1.0/24", "start-first"),
+    ({"mounts": [SSHFS]}, {"mounts": [SSHFS]}, "10.213.1.0/24", "start-first"),
+    ({"mounts": [SSHFS]}, {"mounts": [dict(SSHFS, source="home2")]}, "10.213.1.0/24", "stop-first"),
+    ({"mounts": []}, {"mounts": [SSHFS]}, "10.213.1.0/24", "stop-first"),
+])
+def test_workers_start_beside_the_old_where_they_can(before, after, subnet, order):
+    old, new = (_stack.wanted(params(**changes), room(), KEYS, subnet)["service"] for changes in (before, after))
+    assert _stack.update_order(old["lab_worker"], new["lab_worker"], params(**after), room()) == order
+    assert _stack.update_order(old["lab_master"], new["lab_master"], params(**after), room()) == "stop-first"  # its port is the PC's
 
 
 def test_what_others_set_is_theirs():

@@ -119,6 +119,13 @@ def test_scaling_restarts_nobody(stack, swarm):
     assert before < after and len(after) == 15
 
 
+def test_new_workers_start_beside_the_old(stack, swarm):
+    stack()
+    stack(**RESTART)
+    orders = {service["Spec"]["Name"]: service["Spec"]["UpdateConfig"]["Order"] for service in swarm.services()}
+    assert orders == {"lab_worker": "start-first", "lab_master": "stop-first"}
+
+
 def test_networks_are_replaced_in_order(stack, swarm):
     stack()
     swarm.changes.clear()
