@@ -245,6 +245,12 @@ def secrets(cluster, files):
     return {"{0}_{1}_{2}".format(cluster, name, digest[:8]): (name, files[name], digest) for name, digest in hashes.items()}
 
 
+def healthcheck(room):
+    """The image's. Engines from 25 on have a pace of their own for new containers, 5 s in some: theirs is a second, too."""
+    version = by_name(room.nodes)[room.manager]["Description"]["Engine"].get("EngineVersion", "")
+    return {"StartInterval": SECOND} if int(re.match(r"\d*", version)[0] or 0) >= 25 else {}
+
+
 def wanted(params, room, keys, subnet):
     """The resources of a cluster; keys as secrets() gives them, subnet that of the MPI network."""
     cluster = params["name"]
@@ -257,7 +263,7 @@ def wanted(params, room, keys, subnet):
     if params["subnet"]:
         networks[mpi]["subnets"] = [params["subnet"]]
     environment = {"MPI_CLUSTER": cluster, "MPI_WORKERS": worker, "MPI_SUBNET": subnet, **params["environment"]}
-    common = {"labels": labels, "keys": keys, "environment": environment}
+    common = {"labels": labels, "keys": keys, "environment": environment, "healthcheck": healthcheck(room)}
     return {
         "pc": {} if params["workers"] else {pc: {"label": pc_label(cluster)} for pc in chosen(params, room)},
         "secret": {name: {"sha256": digest} for name, (unused, unused_too, digest) in keys.items()},
@@ -336,6 +342,7 @@ def _service(params, name, common, networks):
                     for secret, (file, unused, unused_too) in sorted(common["keys"].items())
                 ],
                 "CapabilityDrop": ["ALL"],
+                "Healthcheck": common["healthcheck"],
                 "StopGracePeriod": params["grace_period"] * SECOND,
             },
             "Resources": {"Limits": {"NanoCPUs": 0, "MemoryBytes": 0}},
@@ -423,18 +430,19 @@ def merged(there, want):
 def update_order(old, new, params, room):
     """The order in which an update of a service from one Spec to another starts and stops containers.
 
-    New ones start first where they can: a PC whose last container leaves a network and comes back at once is one that the others may
-    hear of half a minute later (seen on 20.10). They can't where the old ones have the port or the addresses, or other volumes of a
-    driver: vieux/sshfs mounts two of one folder at one place.
+    New ones start first where they can: when a PC's last container leaves a network and the next one joins at once, the other PCs may
+    hear of it half a minute late (seen on 20.10). They can't where the old ones have the port or the addresses, what somebody reserved
+    for them or allows a PC only once, or other volumes of a driver: vieux/sshfs mounts two of one folder at one place.
     """
-    prefix, = (int(item.split("/")[1]) for item in new["TaskTemplate"]["ContainerSpec"]["Env"] if item.startswith("MPI_SUBNET="))
-    first = not ports(new) and _driven(old) == _driven(new) and 2 ** (32 - prefix) >= addresses(
-        params, chosen(params, room), params["master"] or room.manager, containers=2)
-    return "start-first" if first else "stop-first"
+    template = new["TaskTemplate"]
+    prefix, = (int(item.split("/")[1]) for item in template["ContainerSpec"]["Env"] if item.startswith("MPI_SUBNET="))
+    needed = addresses(params, chosen(params, room), params["master"] or room.manager, containers=2)
+    held = ports(new) or pruned(template["Resources"].get("Reservations")) or template["Placement"].get("MaxReplicas")
+    return "stop-first" if held or 2 ** (32 - prefix) < needed or _driven(old) != _driven(new) else "start-first"
 
 
 def _driven(spec):
-    return {mount["Source"] for mount in spec["TaskTemplate"]["ContainerSpec"].get("Mounts") or []
+    return {mount.get("Source") for mount in spec["TaskTemplate"]["ContainerSpec"].get("Mounts") or []
             if (mount.get("VolumeOptions") or {}).get("DriverConfig")}
 
 

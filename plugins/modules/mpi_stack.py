@@ -104,8 +104,8 @@ options:
   subnet:
     description:
       - IPv4 network of C(<name>_mpi), in CIDR notation. It needs an address for each task and each PC and three more.
-      - With one more for each worker, a change starts the new workers beside the old ones, which end once those are healthy, unless the
-        workers get another volume of a driver.
+      - With one more for each worker, a change starts the new workers beside the old ones; each old one ends once its successor is
+        healthy. Where the workers get another volume of a driver, the old ones end first.
       - Left out, the Swarm takes one of its address pool, and one that the network has already is kept.
       - A change makes the networks and services anew (see O(force)).
     type: str
@@ -538,7 +538,7 @@ class Stack:
         self._each(plan.make, "pc", lambda pc: self._set_label(pc, "true"))
         self._each(plan.make, "secret", self._make_secret)
         self._each(plan.make, "network", lambda name: self._make_network(name, want["network"][name]))
-        if ("network", self.network) in plan.make:
+        if ("network", self.network) in plan.make or self.present and not self.there["network"][self.network]["subnets"]:
             want["service"] = _stack.wanted(self.params, self.room, self.keys, self._new_subnet())["service"]
         if any(kind == "service" for kind, unused in plan.make):
             self.undo.append(lambda: self._wait_gone(RESTORE_TIMEOUT))
@@ -597,9 +597,10 @@ class Stack:
     def _update_service(self, name, spec):
         old = self.there["service"][name]
         new = _stack.merged(old, spec)
-        new["UpdateConfig"]["Order"] = _stack.update_order(old, new, self.params, self.room)
+        order = new["UpdateConfig"]["Order"] = _stack.update_order(old, new, self.params, self.room)
         self.engine.update_service(name, new)
-        self.undo.append(lambda: self.engine.update_service(name, old))
+        back = _stack.merged(old, {"UpdateConfig": {"Order": order}}) if order == "stop-first" else old
+        self.undo.append(lambda: self.engine.update_service(name, back))
 
     def _restore(self):
         """Takes back what was done, the last first; says how that went."""
@@ -640,7 +641,7 @@ class Stack:
                 len(tasks), self.cluster, seconds, ", ".join(task["ID"] for task in tasks)))
 
     def _wait_ready(self, timeout):
-        """Until every place that is not off has a running task of the service as it is now."""
+        """Until every place that is not off has a running task of the service as it is now, and no other."""
         unready = []
 
         def settled():
@@ -654,7 +655,9 @@ class Stack:
             ]
             # what failed before we came says nothing about now
             lost = any(_wait.hopeless([task for task in place.tasks if task["ID"] not in self.earlier]) for unused, place in unready)
-            return "after {0} tries that ended alike".format(_wait.HOPELESS) if lost else not unready
+            if lost:
+                return "after {0} tries that ended alike".format(_wait.HOPELESS)
+            return not unready and not self._doubled(services, tasks, nodes)
 
         answer = _wait.until(settled, timeout)
         if answer is not True:
@@ -662,6 +665,20 @@ class Stack:
                     for service, place in unready]
             raise NotReady("{0} is not ready {1}: {2}".format(self.cluster, answer or "after {0} s".format(timeout), "; ".join(
                 "{service} on {pc}: {reason}".format(**place) for place in seen)), seen)
+
+    def _doubled(self, services, current, nodes):
+        """Whether tasks of an earlier specification run on. Swarm leaves those whose first successor failed, even when the next one
+        runs, until the service is given to it once more."""
+        on = {node["ID"] for node in nodes if not _wait.is_down(node)}
+        found = False
+        for service in services:
+            known = {task["ID"] for task in current[service["ID"]]}
+            if any(_wait.runs(task) and task["ID"] not in known and task["NodeID"] in on for task in self.engine.tasks(service=service["ID"])):
+                found = True
+                if (service.get("UpdateStatus") or {}).get("State") in ("paused", "completed"):
+                    networks = {item["id"]: item["name"] for item in self.engine.networks()}
+                    self.engine.update_service(service["Spec"]["Name"], _stack.by_names(service["Spec"], networks))
+        return found
 
     # The result
 

@@ -56,7 +56,7 @@ def test_a_silent_server_is_not_waited_for(home):
     start = time.monotonic()
     said = look(home)
     assert (said.returncode, said.stdout) == (1, "the shared folder is away: no answer within 2 s\n")
-    assert time.monotonic() - start < 2.9  # the health check has 3 s
+    assert time.monotonic() - start < 2.9  # the health check has 10 s: 4 it may wait, 2 are for sshd
     os.close(os.open(home / ".hpclab/cluster", os.O_RDWR))  # ends the one that hangs
 
 

@@ -30,3 +30,9 @@ def test_docker_knows_the_proxy_and_not_for_the_registry(lab):
 
 def test_the_registry_was_reached_directly(lab):
     assert "registry.hpclab.internal" not in lab.command("docker", "logs", f"{lab.name}.proxy").stderr
+
+
+def test_a_new_container_is_asked_each_second(lab):
+    """By the service as well: this engine may have a pace of its own for new containers."""
+    check = lab.inspect("container", lab.container("alice"), pc="alice")["Config"]["Healthcheck"]
+    assert (check["StartInterval"], check["Interval"], check["Test"]) == (10**9, 10**9, ["CMD", "/opt/mpi/mpi-health"])

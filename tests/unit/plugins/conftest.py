@@ -46,6 +46,7 @@ class Swarm:
         self._nodes = [node("bob", cores=2), node("alice", cores=4), node("falco")]
         self._networks, self._secrets, self._services, self._tasks = [], [], [], []
         self.changes, self.problems, self.images, self.commands = [], {}, ["img:1", "img:2"], []
+        self.left = set()  # nodes whose old task the next update of a service leaves running
         self._counter = itertools.count(1)
 
     # what is read
@@ -116,6 +117,7 @@ class Swarm:
             item["Target"] = next(network["id"] for network in self._networks if network["name"] == item["Target"])
         for item in spec["TaskTemplate"]["ContainerSpec"]["Secrets"]:
             item["SecretID"] = next(secret["ID"] for secret in self._secrets if secret["Spec"]["Name"] == item["SecretName"])
+        spec["UpdateConfig"].setdefault("Order", "stop-first")
         return _stack.pruned(spec)  # the engine does not return what is empty
 
     def create_service(self, spec):
@@ -131,7 +133,12 @@ class Swarm:
         if before["TaskTemplate"] != service["Spec"]["TaskTemplate"]:
             for task in self._tasks:
                 if task["ServiceID"] == service["ID"]:
-                    task.update(old=True, DesiredState="shutdown")
+                    task.update(old=True, **({} if task["NodeID"] in self.left else {"DesiredState": "shutdown"}))
+            service["UpdateStatus"] = {"State": "paused" if self.left else "completed"}
+        else:
+            for task in self._tasks:
+                if task["ServiceID"] == service["ID"] and task["old"]:
+                    task.update(DesiredState="shutdown")
         self._place(service)
 
     def remove_service(self, name):

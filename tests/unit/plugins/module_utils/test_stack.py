@@ -28,9 +28,9 @@ def params(**changes):
     return dict(PARAMS, **changes)
 
 
-def node(name, state="ready", **labels):
+def node(name, state="ready", engine="20.10.24+dfsg1", **labels):
     return {"ID": "id-" + name, "Spec": {"Labels": labels, "Role": "worker", "Availability": "active"},
-            "Description": {"Hostname": name, "Engine": {}}, "Status": {"State": state}}
+            "Description": {"Hostname": name, "Engine": {"EngineVersion": engine}}, "Status": {"State": state}}
 
 
 def network(name, *subnets, **labels):
@@ -239,6 +239,13 @@ def test_master():
         "Type": "bind", "Source": "/etc/hpclab/members", "Target": "/etc/mpi/members", "ReadOnly": True}
 
 
+@pytest.mark.parametrize(("engine", "asked"), [("20.10.24+dfsg1", {}), ("26.1.5+dfsg1", {"StartInterval": 10**9}), ("", {})])
+def test_how_often_a_new_container_is_asked(engine, asked):
+    there = room([node("bob", engine=engine), node("alice", engine="20.10.24")])
+    for service_wanted in _stack.wanted(params(), there, KEYS, "10.213.1.0/24")["service"].values():
+        assert service_wanted["TaskTemplate"]["ContainerSpec"]["Healthcheck"] == asked
+
+
 def test_secrets_are_named_by_their_content():
     assert sorted(KEYS) == ["lab_user_key.pub_efa1f375", USER_KEY]
     spec = wanted()["service"]["lab_worker"]["TaskTemplate"]["ContainerSpec"]["Secrets"]
@@ -422,6 +429,13 @@ def test_workers_start_beside_the_old_where_they_can(before, after, subnet, orde
     old, new = (_stack.wanted(params(**changes), room(), KEYS, subnet)["service"] for changes in (before, after))
     assert _stack.update_order(old["lab_worker"], new["lab_worker"], params(**after), room()) == order
     assert _stack.update_order(old["lab_master"], new["lab_master"], params(**after), room()) == "stop-first"  # its port is the PC's
+
+
+@pytest.mark.parametrize("part, setting", [("Resources", {"Reservations": {"MemoryBytes": 2**30}}), ("Placement", {"MaxReplicas": 1})])
+def test_what_a_pc_has_once_is_waited_for(part, setting):
+    old, new = wanted()["service"]["lab_worker"], wanted(image="img:2")["service"]["lab_worker"]
+    new["TaskTemplate"][part].update(setting)
+    assert _stack.update_order(old, new, params(), room()) == "stop-first"
 
 
 def test_what_others_set_is_theirs():

@@ -126,6 +126,28 @@ def test_new_workers_start_beside_the_old(stack, swarm):
     assert orders == {"lab_worker": "start-first", "lab_master": "stop-first"}
 
 
+def test_an_old_worker_that_swarm_left_running_is_ended(stack, swarm):
+    stack()
+    swarm.changes.clear()
+    swarm.left = {"id-alice"}
+    assert stack(**RESTART)["changed"]
+    assert swarm.changes == ["update lab_master", "update lab_worker", "update lab_worker"]
+    running = [task for task in swarm.tasks(label="hpclab.cluster=lab") if task["DesiredState"] == "running"]
+    assert len(running) == 4 and not [task for task in running if task["old"]]
+
+
+def test_no_two_volumes_of_a_driver_meet_on_the_way_back(stack, swarm):
+    mount = {"source": "home", "target": "/home/mpiuser", "driver": "vieux/sshfs:latest"}
+    stack(mounts=[mount])
+    stack(mounts=[mount], environment={"A": "1"})
+    orders = []
+    update = swarm.update_service
+    swarm.update_service = lambda name, spec: (orders.append((name, spec["UpdateConfig"]["Order"])), update(name, spec))
+    swarm.problems = {"SICK": "task: non-zero exit (3)"}
+    assert stack(mounts=[dict(mount, source="other")], **SICK)["failed"]
+    assert [order for name, order in orders if name == "lab_worker"] == ["stop-first", "stop-first"]
+
+
 def test_networks_are_replaced_in_order(stack, swarm):
     stack()
     swarm.changes.clear()
