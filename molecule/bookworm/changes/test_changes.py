@@ -9,6 +9,9 @@ The tests build on each other, in this order.
 
 from __future__ import annotations
 
+import subprocess
+import threading
+
 import pytest
 
 # the second one has several workers on a PC, and its logins on another PC than the manager
@@ -70,15 +73,33 @@ def test_clusters_share_nothing(lab):
     assert said.returncode == 255
 
 
+class Killer(threading.Thread):
+    """Kills the next container of mpi_worker that starts on a PC, before it is healthy."""
+
+    def __init__(self, lab, pc):
+        super().__init__(daemon=True)
+        self.lab, self.pc, self.killed = lab, pc, ""
+        self.events = subprocess.Popen(
+            ["docker", "exec", f"{lab.name}-{pc}", "timeout", "180", "docker", "events", "--format", "{{.ID}}", "--filter", "event=start",
+             "--filter", "label=com.docker.swarm.service.name=mpi_worker"], stdout=subprocess.PIPE, text=True)
+        self.start()
+
+    def run(self):
+        self.killed = self.lab.docker("kill", self.events.stdout.readline().strip(), pc=self.pc)
+
+
 def test_a_lost_key_is_made_anew_and_reaches_all_and_a_member_goes(lab, ada):
-    """And a cluster that no row names is left alone."""
+    """Though a new worker dies at once, whose predecessor Swarm then leaves running. And a cluster that no row names is left alone."""
     others = tasks(lab, "pi")
+    killer = Killer(lab, "alice")
     key = "user_key"
     old = lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string
     lab.pc("bob").check_output(f"rm /etc/hpclab/clusters/mpi/{key}")
     done = lab.site("--diff")
     assert done.rc == 0, done.gist
     assert lab.pc("bob").file(f"/etc/hpclab/clusters/mpi/{key}.pub").content_string != old
+    assert killer.killed
+    assert len(tasks(lab)) == 1 + len(lab.pcs)
     assert len(lab.docker("secret", "ls", "-q", "--filter", "label=com.docker.stack.namespace=mpi").split()) == 4
     assert set(lab.hello()) == set(lab.pcs)
     assert lab.student("true", key=ada).returncode == 255
