@@ -36,7 +36,7 @@ STATES = {
 }
 
 Place = namedtuple("Place", "pc node tasks ready off reason")
-Place.__doc__ = """Where a task of a service should run: its tries, one that runs first, then the newest; off says that the PC is, reason why it is not ready."""
+Place.__doc__ = """Where a task of a service should run: its tries, one that runs before newer ones; off says that the PC is, reason why it is not ready."""
 
 
 def until(ask, timeout, interval=0.5):
