@@ -55,8 +55,8 @@ def test_a_silent_server_is_not_waited_for(home):
     os.mkfifo(home / ".hpclab/cluster")  # whoever opens it hangs
     start = time.monotonic()
     said = look(home)
-    assert (said.returncode, said.stdout) == (1, "the shared folder is away: no answer within 2 s\n")
-    assert time.monotonic() - start < 2.9  # the health check has 10 s: 4 it may wait, 2 are for sshd
+    assert (said.returncode, said.stdout) == (1, "the shared folder is away: no answer within 5 s\n")
+    assert time.monotonic() - start < 5.9
     os.close(os.open(home / ".hpclab/cluster", os.O_RDWR))  # ends the one that hangs
 
 
@@ -86,7 +86,7 @@ def test_health(image, tmp_path, role, away, healthy, before):
         (tmp_path / "away").write_text(away)
     with socket.create_server(("127.0.0.1", 0)) as sshd:
         program = image("mpi-health", **{"127.0.0.1/2222": f"127.0.0.1/{sshd.getsockname()[1]}", "/run/mpi/healthy": str(marker),
-                                         "-t 4": "-t 0.4" if before else "-t 30"})
+                                         "-t 9": "-t 0.4" if before else "-t 30"})
         start = time.monotonic()
         check = subprocess.Popen(["bash", program], env={"MPI_ROLE": role}, stdout=subprocess.PIPE, text=True)
         if healthy:

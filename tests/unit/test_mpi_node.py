@@ -174,13 +174,15 @@ def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("answers", "ends"), [([None, {"10.213.1.6"}, {"10.213.1.5"}], False), ([None, set(), {"10.213.1.6"}], True)])
-def test_a_worker_that_is_never_listed_ends(node, monkeypatch, answers, ends):
+def test_a_worker_that_is_never_listed_ends(node, monkeypatch, tmp_path, answers, ends):
+    """Its time begins when it is healthy, which takes a PC that is busy longer."""
+    healthy, slept = tmp_path / "healthy", []
     now = iter(range(0, 1000, 40))
     given, killed = iter(answers + [answers[-1]] * 9), []
     monkeypatch.setattr(node, "addresses", lambda service, subnet: next(given))
     monkeypatch.setattr(node, "interface_in", lambda subnet: ("eth0", "10.213.1.5"))
-    monkeypatch.setattr(node.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(node.time, "monotonic", lambda: healthy.exists() and next(now))
+    monkeypatch.setattr(node.time, "sleep", lambda seconds: slept.append(seconds) or len(slept) == 200 and healthy.touch())
     monkeypatch.setattr(node.os, "kill", lambda pid, number: killed.append(number))
     node.leave_unless_listed("mpi_worker", SUBNET)
     assert killed == ([node.signal.SIGTERM] if ends else [])
