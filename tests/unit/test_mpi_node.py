@@ -161,19 +161,25 @@ def test_greeting(node, monkeypatch):
 
 
 def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
-    answers = iter([{"10.213.1.6", "10.213.1.5"}, {"10.213.1.5"}, None, None, {"10.213.1.5"}, None, None, None, set()])
+    both, one = {"10.213.1.6", "10.213.1.5"}, {"10.213.1.5"}
     hosts = node.HostFile("mpi_worker", SUBNET, "openmpi")
-    monkeypatch.setattr(node, "addresses", lambda service, subnet: next(answers))
     asked = []
-    monkeypatch.setattr(node, "greeting", lambda address: asked.append(address) or _hostfile.Host(address, "pc" + address[-1], 2))
     five, six = "10.213.1.5 slots=2 # pc5\n", "10.213.1.6 slots=2 # pc6\n"
-    for text in (five + six, five, five, five, five, five, five, "", ""):  # two silent answers change nothing, three do
+    for listed, greet, text in [
+        (both, one, five), (both, both, five + six), (both, set(), five + six),
+        (one, both, five + six), (set(), both, five + six),  # who is no longer listed, but greets, stays
+        (one, one, five), (one, both, five), (set(), set(), ""),
+    ]:
+        monkeypatch.setattr(node, "addresses", lambda service, subnet, listed=listed: listed)
+        monkeypatch.setattr(node, "greeting", lambda address, greet=greet: asked.append(address) or (
+            _hostfile.Host(address, "pc" + address[-1], 2) if address in greet else None))
         hosts.look()
         assert (tmp_path / "hostfile").read_text() == text
-    assert sorted(asked) == ["10.213.1.5", "10.213.1.6"]  # whoever is known is not asked again
+    # whoever is known and listed is not asked
+    assert [address[-1] for address in asked] == list("56" "6" "" "6" "56" "6" "" "5")
 
 
-@pytest.mark.parametrize(("answers", "ends"), [([None, {"10.213.1.6"}, {"10.213.1.5"}], False), ([None, set(), {"10.213.1.6"}], True)])
+@pytest.mark.parametrize(("answers", "ends"), [([set(), {"10.213.1.6"}, {"10.213.1.5"}], False), ([set(), {"10.213.1.6"}], True)])
 def test_a_worker_that_is_never_listed_ends(node, monkeypatch, tmp_path, answers, ends):
     """Its time begins when it is healthy, which takes a PC that is busy longer."""
     healthy, slept = tmp_path / "healthy", []

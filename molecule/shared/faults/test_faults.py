@@ -297,17 +297,23 @@ def series(room, chance):
         time.sleep(seconds)
         room.signal_export("CONT")
 
+    def hang_engine(pc, seconds):
+        room.on(pc, "kill -STOP $(pidof dockerd)")
+        time.sleep(seconds)
+        room.on(pc, "kill -CONT $(pidof dockerd)")
+
     def power_cut(pc):
         room.power_off(pc)
         room.switch_on(pc)
 
     kinds = {
-        "sshfs is killed": (8, lambda: (room.kill_sshfs, some())),
+        "sshfs is killed": (6, lambda: (room.kill_sshfs, some())),
         "the export's processes are killed": (7, lambda: (room.signal_export, "KILL")),
         "cut off": (6, lambda: (cut, some(), chance.uniform(0.5, 4))),
         "the export hangs": (4, lambda: (hang, chance.uniform(0.5, 4))),
         "cut off, until it is noticed": (1, lambda: (cut, some(), 20)),
         "the engine restarts": (2, lambda: (room.restart_engine, some())),
+        "the engine hangs": (2, lambda: (hang_engine, some(), chance.uniform(3, 10))),
         "the power fails": (1, lambda: (power_cut, chance.choice([pc for pc in lab.pcs if pc != STORAGE]))),
         "the storage's power fails": (1, lambda: (power_cut, STORAGE)),
     }
