@@ -118,6 +118,9 @@ class Room:
         """The server's side of all connections."""
         self.on(STORAGE, f"pkill -{name} -u hpclab-mpi; [ $? != 2 ]")
 
+    def signal_engine(self, pc, name):
+        self.on(pc, f"pkill -{name} -x dockerd; [ $? != 2 ]")  # the PC may have just been switched on
+
     def restart_engine(self, pc):
         self.on(pc, "systemctl restart docker")
 
@@ -298,9 +301,9 @@ def series(room, chance):
         room.signal_export("CONT")
 
     def hang_engine(pc, seconds):
-        room.on(pc, "kill -STOP $(pidof dockerd)")
+        room.signal_engine(pc, "STOP")
         time.sleep(seconds)
-        room.on(pc, "kill -CONT $(pidof dockerd)")
+        room.signal_engine(pc, "CONT")
 
     def power_cut(pc):
         room.power_off(pc)
