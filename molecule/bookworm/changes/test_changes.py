@@ -61,8 +61,8 @@ def test_a_second_cluster_and_a_member_come(lab, ada):
     assert set(slots.values()) == {1}
     assert lab.hello(**PI) == slots
     assert engine["slots"] == WORKERS
-    # the first one goes on as it was, and knows ada; with fifteen beside it, its list was once seen without a PC, nobody knows why
-    assert lab.wait(lambda: set(lab.hostfile()[1]) == set(lab.pcs), 30)
+    # the first one goes on as it was, and knows ada; the engines may miss a PC that was too busy to answer them, for up to a minute
+    assert lab.wait(lambda: set(lab.hostfile()[1]) == set(lab.pcs), 60)
     assert set(lab.hello(key=ada)) == set(lab.pcs)
     assert tasks(lab) == before
 
