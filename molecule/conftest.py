@@ -79,9 +79,9 @@ class Lab:
             env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         )
 
-    def play(self, playbook, *options, **variables):
+    def play(self, playbook, *options, inventory=INVENTORY, **variables):
         return Play(self.command(
-            "ansible-playbook", playbook, "-i", INVENTORY, "-e", f"@{SCENARIO / 'lab.yml'}", "-e", json.dumps(variables), *options))
+            "ansible-playbook", playbook, "-i", inventory, "-e", f"@{SCENARIO / 'lab.yml'}", "-e", json.dumps(variables), *options))
 
     def site(self, *options, **variables):
         return self.play("site.yml", *options, **variables)

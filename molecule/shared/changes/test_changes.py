@@ -4,11 +4,12 @@
 
 """A room changes. Large changes in check mode, for real, and again, where nothing is left to do; what is independent goes together.
 
-The tests build on each other, in this order.
+The tests build on each other, in this order, and leave a room with a PC more.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -21,6 +22,8 @@ WORKERS = 15 if "HPCLAB_LONG" in os.environ else 7
 BOTH = [{"name": "mpi"}, {"name": "pi", "workers": WORKERS, "master": "alice", "ssh_port": 2223}]
 MORE = ["bob", "alice", "falco", "dora"]
 PI = {"cluster": "pi", "pc": "alice", "port": 2223}
+GONE = {**BOTH[1], "state": "absent"}
+EXPORT = "/srv/hpclab"
 
 
 def converge(lab, **variables):
@@ -40,6 +43,17 @@ def converge(lab, **variables):
 
 def tasks(lab, cluster="mpi"):
     return sorted(lab.docker("stack", "ps", cluster, "--filter", "desired-state=running", "-q").split())
+
+
+def sftp(lab, pc, key="/etc/hpclab/storage/id_ed25519"):
+    """What the export says to a PC."""
+    return lab.pc(pc).run("sftp -F none -o BatchMode=yes -o UserKnownHostsFile=/etc/hpclab/storage/known_hosts "
+                          f"-i {key} -P 2200 -b /dev/null hpclab-mpi@{lab.address('bob')}")
+
+
+def connections(lab, pc):
+    """The PC's connections to the export."""
+    return lab.pc("bob").check_output(f"systemctl list-units --plain --no-legend 'hpclab-storage@*-{lab.address(pc)}:*' | wc -l")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +89,12 @@ def test_clusters_share_nothing(lab):
     address = lab.module("mpi_hostfile", "name=pi")["hosts"][0]["address"]
     said = lab.student(f"ssh -o ConnectTimeout=3 -o StrictHostKeyChecking=no -i /run/secrets/user_key -p 2222 {address} true")
     assert said.returncode == 255
+    said = lab.student("mpirun sh -c 'cat ~/.hpclab/cluster'; echo of pi >~/file; ls -d /home/* /srv/hpclab/* /var/lib/hpclab/homes/* 2>/dev/null", **PI)
+    assert set(said.stdout.split()) == {"pi", "/home/mpiuser"}, said.stderr
+    assert lab.pc("bob").file(f"{EXPORT}/pi/mpiuser/file").content_string == "of pi\n"
+    assert lab.student("cat ~/file").returncode == 1
+    # nor does one account the other's on the storage PC
+    assert lab.pc("bob").run(f"setpriv --reuid hpclab-pi --regid hpclab-pi --clear-groups ls {EXPORT}/mpi/mpiuser").rc != 0
 
 
 class Killer(threading.Thread):
@@ -110,34 +130,72 @@ def test_a_lost_key_is_made_anew_and_reaches_all_and_a_member_goes(lab, ada):
     assert tasks(lab, "pi") == others
 
 
-def test_a_pc_is_added_and_a_cluster_removed_takes_its_own_with_it(lab):
+def test_a_pc_is_added_and_a_cluster_removed_takes_all_but_its_data_with_it(lab):
     before = tasks(lab)
     lab.change(virtual_lab_pcs=MORE)
-    converge(lab, mpi_stack_clusters=[{"name": "mpi"}, {**BOTH[1], "state": "absent"}])
+    converge(lab, mpi_stack_clusters=[{"name": "mpi"}, GONE])
     assert set(lab.hello()) == set(MORE)
     assert set(before) < set(tasks(lab))
-    assert not lab.pc("bob").file("/etc/hpclab/clusters/pi").exists
-    assert not lab.pc("alice").file("/etc/hpclab/members/pi").exists
+    bob = lab.pc("bob")
+    for path in ("/etc/hpclab/clusters/pi", "/etc/hpclab/members/pi", "/etc/hpclab/export/keys/hpclab-pi"):
+        assert not bob.file(path).exists
+    assert bob.file(f"{EXPORT}/pi/mpiuser/file").content_string == "of pi\n"
     for kind in ("service", "secret", "network"):
         assert lab.docker(kind, "ls", "-q", "--filter", "label=com.docker.stack.namespace=pi") == ""
+    for pc in lab.pcs:
+        look = "findmnt -l -o TARGET,FSTYPE | grep sshfs | sed 's/.homes.pi/ pi/'; docker volume ls -q | sed 's/^pi_/ pi/'"
+        assert " pi" not in lab.pc(pc).check_output(look)
 
 
-def test_a_pc_is_off(lab):
-    lab.change(virtual_lab_pcs=MORE, virtual_lab_stopped=["falco"])
-    done = lab.site()
+@pytest.fixture(scope="module")
+def without_falco(lab):
+    """The inventory of a room that falco has left, and the cluster over the others."""
+    inventory = lab.tmp / "without.ini"
+    inventory.write_text("".join(line for line in lab.inventory.read_text().splitlines(True) if not line.startswith("falco ")))
+    return {"inventory": inventory, "mpi_stack_clusters": [{"name": "mpi", "pcs": ["bob", "alice", "dora"]}]}
+
+
+def test_a_pc_is_off_and_one_that_left_is_locked_out(lab, without_falco):
+    assert connections(lab, "falco") != "0"
+    lab.change(virtual_lab_pcs=MORE, virtual_lab_stopped=["dora"])
+    done = lab.site(**without_falco)
     assert done.rc == 0, done.gist
-    assert "3 of 4 PCs" in done.output
-    assert "falco" in done.output
-    assert set(lab.hello()) == {"bob", "alice", "dora"}
+    assert "2 of 3 PCs" in done.output
+    assert "dora" in done.output
+    assert set(lab.hello()) == {"bob", "alice"}
     # Swarm notices after a while, too
     missing, = lab.wait(lambda: lab.module("mpi_hostfile", "name=mpi")["missing"], 30)
-    assert missing["pc"] == "falco" and "down" in missing["reason"]
+    assert missing["pc"] == "dora" and "down" in missing["reason"]
+    assert " falco" not in lab.pc("bob").file("/etc/hpclab/export/keys/hpclab-mpi").content_string
+    assert lab.wait(lambda: connections(lab, "falco") == "0", 10)
+    assert "Permission denied (publickey)" in sftp(lab, "falco").stderr
 
 
-def test_it_comes_back(lab):
+def test_it_comes_back(lab, without_falco):
     lab.change(virtual_lab_pcs=MORE)
     # its worker comes by itself
-    assert lab.wait(lambda: len(lab.hostfile()[1]) == 4, 90)
-    done = lab.site()
+    assert lab.wait(lambda: set(lab.hostfile()[1]) == {"bob", "alice", "dora"}, 90)
+    done = lab.site(**without_falco)
     assert (done.rc, done.changed) == (0, 0), done.gist
-    assert set(lab.hello()) == set(MORE)
+    assert set(lab.hello()) == {"bob", "alice", "dora"}
+
+
+def test_data_goes_when_it_is_named_and_the_other_comes_back_and_all_get_new_keys(lab):
+    bob, alice = lab.pc("bob"), lab.pc("alice")
+    keys = "/etc/hpclab/export/keys/hpclab-mpi"
+    old = bob.file(keys).content_string
+    alice.check_output("cp -p /etc/hpclab/storage/id_ed25519 /root/old")
+    done = lab.site(mpi_stack_clusters=[{"name": "mpi"}, GONE], sshfs_storage_delete="pi", sshfs_storage_rotate_keys=True)
+    assert done.rc == 0, done.gist
+    new = bob.file(keys).content_string
+    assert len(new.splitlines()) == len(MORE) and not set(old.split()) & set(new.split()) - {"restrict", "ssh-ed25519", *MORE}
+    assert "Permission denied (publickey)" in sftp(lab, "alice", "/root/old").stderr
+    assert sftp(lab, "alice").rc == 0
+    assert not bob.file(f"{EXPORT}/pi").exists
+    assert not bob.user("hpclab-pi").exists
+    # a new one may lie elsewhere
+    assert "pi" not in json.loads(bob.file("/etc/hpclab/record/sshfs_storage.json").content_string)["homes"]
+    assert bob.file(f"{EXPORT}/mpi/mpiuser/.hpclab/cluster").exists
+    # the connections of before live on; those that follow need the new keys
+    bob.check_output("pkill -KILL -u hpclab-mpi")
+    assert lab.wait(lambda: set(lab.hostfile()[1]) == set(MORE) and lab.student("mpirun /opt/mpi/mpi-home").returncode == 0, 180)
