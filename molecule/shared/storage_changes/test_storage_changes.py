@@ -10,6 +10,7 @@ The tests build on each other, in this order: the last one leaves the lab as it 
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -69,8 +70,9 @@ def test_a_server_with_another_host_key_gets_no_data(lab):
     try:
         bob.check_output("pkill -KILL -u hpclab-mpi")
         home = "timeout 20 stat /home/mpiuser/.hpclab/cluster; timeout 20 touch /home/mpiuser/written"
-        for pc in lab.pcs:
-            assert lab.command(*lab.inside(pc, "sh", "-c", home)).returncode != 0
+        with ThreadPoolExecutor() as pool:
+            asked = pool.map(lambda pc: lab.command(*lab.inside(pc, "sh", "-c", home)), lab.pcs)
+        assert all(done.returncode != 0 for done in asked)
         play = lab.site()
         assert "port 2200 shows another ssh host key than the one it is known by; it got no data." in flat(play.output), play.gist
         assert (play.changed, play.recap("failed")) == (0, len(lab.pcs)), play.gist
