@@ -145,6 +145,9 @@ def test_a_course(files, course):
     assert [image["repository"] for image in made["images"]] == ["debian-mpich", "debian-mpich-onbuild", "debian-mpich-course"]
     last = made["images"][-1]
     assert course_files(last) == {"Dockerfile": f"# ours\nFROM {last['from']}\nRUN true\n", "requirements.txt": "numpy\nscipy\n"}
+    (course / "__pycache__").mkdir()  # of somebody who tries the course on the controller
+    (course / "__pycache__/pi.pyc").write_text("")
+    assert plan(files, {"course": str(course), "pip": ["scipy"]})["images"][-1] == last
     (course / "pi.c").write_text("int main()")
     assert plan(files, {"course": str(course), "pip": ["scipy"]})["images"][-1]["tag"] != last["tag"]
 
