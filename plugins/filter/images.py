@@ -132,9 +132,8 @@ def _digest(*parts):
 def _content(folder):
     """All files of a folder but Python's caches: names, whether they are programs, and what they say."""
     folder = Path(folder).expanduser()
-    files = {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()}
-    return [part for name in sorted(files) if "__pycache__" not in name.parts for part in
-            (str(name), bool(files[name].stat().st_mode & 0o100), files[name].read_bytes())]
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.relative_to(folder).parts)
+    return [part for file in files for part in (str(file.relative_to(folder)), bool(file.stat().st_mode & 0o100), file.read_bytes())]
 
 
 def _file_digest(path):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A room changes. Large changes in check mode, for real, and again, where nothing is left to do; what is independent goes together.
+"""A room changes. The largest change in check mode, for real, and again, where nothing is left to do; what is independent goes together.
 
 The tests build on each other, in this order, and leave a room with a PC more.
 """
@@ -38,7 +38,6 @@ def converge(lab, **variables):
     assert done.changed > 0, done.gist
     again = lab.site("--check", "--diff", **variables)
     assert (again.rc, again.changed) == (0, 0), again.gist
-    return done
 
 
 def tasks(lab, cluster="mpi"):
