@@ -53,6 +53,12 @@ def test_slots_are_the_cores_that_a_pc_may_use(lab):
     assert lab.hostfile()[1] == may_use
 
 
+def test_jobs_that_share_a_pc_share_all_its_cores(lab):
+    """Open MPI would bind the rank to the first core, and those of other jobs to the same; the container's first process may use all."""
+    said = lab.student("mpirun -np 1 python3 -c 'import os; print(os.sched_getaffinity(0) == os.sched_getaffinity(1))'")
+    assert said.stdout == "True\n", said
+
+
 def test_ring(lab):
     said = lab.student("mpirun python3 /opt/mpi/examples/ring.py")
     size = sum(lab.hostfile()[1].values())
