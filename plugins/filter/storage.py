@@ -188,10 +188,13 @@ def storage_unit(server, options):
 
 
 def storage_authorized(keys, before, pcs):
-    """authorized_keys of the lab's PCs: the keys of those that are on, and of the others what the file has said before."""
-    known = {line.split()[-1]: line for line in before.splitlines() if line.startswith("restrict ")}
-    known.update({pc: f"restrict {' '.join(key.split()[:2])} {pc}" for pc, key in keys.items() if key})
-    return "".join(f"{known[pc]}\n" for pc in sorted(pcs) if pc in known)
+    """authorized_keys of the lab's PCs, as {cluster: text}: the keys of those that are on, and of the others what the text before has."""
+    new = {pc: f"restrict {' '.join(key.split()[:2])} {pc}" for pc, key in keys.items() if key}
+    found = {}
+    for cluster, text in before.items():
+        known = {line.split()[-1]: line for line in text.splitlines() if line.startswith("restrict ")} | new
+        found[cluster] = "".join(f"{known[pc]}\n" for pc in sorted(pcs) if pc in known)
+    return found
 
 
 def storage_refusal(said, pc, server, key):

@@ -10,15 +10,13 @@ The tests build on each other, in this order, and leave a room with a PC more.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import threading
 
 import pytest
 
-# the second one has several workers on a PC, and its logins on another PC than the manager; fifteen are much for two cores beside
-# another classroom
-WORKERS = 15 if "HPCLAB_LONG" in os.environ else 7
+# the second one has several workers on a PC, and its logins on another PC than the manager
+WORKERS = 15
 BOTH = [{"name": "mpi"}, {"name": "pi", "workers": WORKERS, "master": "alice", "ssh_port": 2223}]
 MORE = ["bob", "alice", "falco", "dora"]
 PI = {"cluster": "pi", "pc": "alice", "port": 2223}

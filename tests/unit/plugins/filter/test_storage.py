@@ -152,8 +152,8 @@ class TestHomes:
 
 def test_authorized():
     before = f"restrict {OTHER} alice\nrestrict {OTHER} gone\nrestrict {OTHER} bob\n"
-    text = storage.storage_authorized({"bob": f"{KEY} bob", "falco": ""}, before, ["falco", "bob", "alice"])
-    assert text == f"restrict {OTHER} alice\nrestrict {KEY} bob\n"
+    texts = storage.storage_authorized({"bob": f"{KEY} bob", "falco": ""}, {"mpi": before, "new": ""}, ["falco", "bob", "alice"])
+    assert texts == {"mpi": f"restrict {OTHER} alice\nrestrict {KEY} bob\n", "new": f"restrict {KEY} bob\n"}
 
 
 @pytest.mark.parametrize("said, words", [
