@@ -81,6 +81,12 @@ def test_no_such_choice(lab, before):
         lab, before, ["value of swarm_init_docker_source must be one of: distribution, docker, got: snap"], swarm_init_docker_source="snap")
 
 
+def test_registry(lab, before):
+    """Where the manager can't have it, the other PCs are not told of it."""
+    refused(lab, before, ["bob: port 22 is in use by sshd; end that, or choose another lab_registry_port or lab_registry_push_port"],
+            lab_registry_port=22)
+
+
 def test_module(lab, before):
     keys = "/etc/hpclab/clusters/mpi"
     image = lab.inspect("service", "mpi_master")["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]

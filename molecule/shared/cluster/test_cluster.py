@@ -55,7 +55,9 @@ def test_slots_are_the_cores_that_a_pc_may_use(lab):
 
 def test_jobs_that_share_a_pc_share_all_its_cores(lab):
     """Open MPI would bind the rank to the first core, and those of other jobs to the same; the container's first process may use all."""
-    said = lab.student("mpirun -np 1 python3 -c 'import os; print(os.sched_getaffinity(0) == os.sched_getaffinity(1))'")
+    pc = next(pc for pc in lab.pcs if pc not in lab.cpusets)
+    whether = "import os; print(os.sched_getaffinity(0) == os.sched_getaffinity(1))"
+    said = lab.student(f"mpirun -np 1 -host $(ssh -G {pc} | sed -n 's/^hostname //p') python3 -c '{whether}'")
     assert said.stdout == "True\n", said
 
 
