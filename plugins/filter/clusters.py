@@ -55,6 +55,13 @@ def public_keys(members):
     return sorted(set(keys))
 
 
+def _plain(value):
+    """Ansible's lists and dicts as Python's own: a copy of theirs copies all variables that there are."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
 def _row_findings(row, options, pcs, manager, images):
     """What is wrong in one row, seen alone; options is the row's argument spec."""
     unknown = sorted(row.keys() - options.keys())
@@ -89,7 +96,7 @@ def cluster_findings(clusters, options, pcs, manager, variants, bases, default, 
     if not isinstance(clusters, list) or not clusters or not all(isinstance(row, dict) for row in clusters):
         hint = ", with True and False where it stands in an .ini file" if isinstance(clusters, str) else ""
         return [f"mpi_stack_clusters is {clusters!r}; give a list of clusters, at least [{{name: mpi}}]{hint}"]
-    found = []
+    clusters, found = _plain(clusters), []
     for row in clusters:
         found += [f"cluster {row.get('name', '?')}: {finding}" for finding in _row_findings(row, options, pcs, manager, images)]
     for name, times in Counter(str(row.get("name")) for row in clusters).items():
