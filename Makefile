@@ -52,7 +52,7 @@ demo-purge: demo-down ## also the images, and what was cached or installed for i
 bundle: venv engine ## for a room without internet, all it needs in one file: make bundle INVENTORY=lab.ini SUITE=trixie FILE=room.tar
 	$(PLAY) playbooks/bundle.yml -i $(INVENTORY) -e virtual_lab_suite=$(SUITE) $(if $(FILE),-e bundle_file=$(FILE))
 
-test: venv ## every test, from nothing (about 27 minutes on 2 cores)
+test: venv ## every test, from nothing (about 25 minutes on 2 cores)
 	@tests/run
 
 test-long: venv ## what takes longer: a room of 16 PCs; every fault, by both drivers, and more of them; a NAS; images from elsewhere; a room without internet

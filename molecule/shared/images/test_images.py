@@ -132,6 +132,7 @@ def test_an_image_from_a_file(lab, image):
     assert set(lab.hello(**LOGIN)) == set(lab.pcs)
 
 
+@pytest.mark.long
 def test_it_goes(lab):
     done = site(lab, {**PI, "state": "absent"})
     assert done.rc == 0, done.gist
