@@ -85,7 +85,7 @@ def test_ssh_knows_workers_by_name_and_address(node, tmp_path, subnet, pattern):
     for name in ("alice", "10.213.1.5") if subnet == "10.213.1.0/24" else ():
         said = subprocess.run(["ssh", "-G", "-F", config, name], capture_output=True, text=True, check=True).stdout
         assert "hostname 10.213.1.5\n" in said and "port 2222\n" in said
-        assert "stricthostkeychecking true" in said
+        assert "stricthostkeychecking true" in said and "connecttimeout 10\n" in said
     elsewhere = subprocess.run(["ssh", "-G", "-F", config, "github.com"], capture_output=True, text=True, check=True).stdout
     assert "port 22\n" in elsewhere
 
@@ -177,6 +177,17 @@ def test_the_host_file_follows_the_answers(node, monkeypatch, tmp_path):
         assert (tmp_path / "hostfile").read_text() == text
     # whoever is known and listed is not asked; who is asked at once comes in any order
     assert {address: asked.count(address) for address in both} == {"10.213.1.5": 3, "10.213.1.6": 5}
+
+
+def test_of_a_worker_and_its_successor_the_successor_counts(node, monkeypatch, tmp_path):
+    hosts = node.HostFile("mpi_worker", SUBNET, "openmpi")
+    old, new = "10.213.1.6", "10.213.1.5"
+    monkeypatch.setattr(node, "greeting", lambda address: None if address in silent else _hostfile.Host(address, "alice", 2))
+    for listed, silent, address in [({old}, {}, old), ({old, new}, {}, new), ({new}, {old}, new), ({old, new}, {}, old), ({old}, {new}, old)]:
+        monkeypatch.setattr(node, "addresses", lambda service, subnet, listed=listed: listed)
+        hosts.look()
+        assert (tmp_path / "hostfile").read_text() == f"{address} slots=2 # alice\n"
+        assert f"HostName {address}\n" in (tmp_path / "ssh_config").read_text()
 
 
 @pytest.mark.parametrize(("answers", "ends"), [([set(), {"10.213.1.6"}, {"10.213.1.5"}], False), ([set(), {"10.213.1.6"}], True)])
