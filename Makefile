@@ -25,8 +25,8 @@ venv: .venv/ready
 engine:
 	scripts/engine start
 
-lab: venv engine ## a virtual classroom on this machine: bob, alice, falco
-	$(PLAY) playbooks/virtual_lab.yml -e '{"virtual_lab_vars": {"mpi_stack_members": ["$(KEYS)"]}}'
+lab: venv engine ## a virtual classroom on this machine: bob, alice, falco; with SUITE=trixie of Debian 13
+	$(PLAY) playbooks/virtual_lab.yml -e '{"virtual_lab_suite": "$(SUITE)", "virtual_lab_vars": {"mpi_stack_members": ["$(KEYS)"]}}'
 
 demo: lab ## the classroom, with a cluster over all its PCs
 	$(PLAY) site.yml -i $(LAB)
@@ -52,7 +52,7 @@ demo-purge: demo-down ## also the images, and what was cached or installed for i
 bundle: venv engine ## for a room without internet, all it needs in one file: make bundle INVENTORY=lab.ini SUITE=trixie FILE=room.tar
 	$(PLAY) playbooks/bundle.yml -i $(INVENTORY) -e virtual_lab_suite=$(SUITE) $(if $(FILE),-e bundle_file=$(FILE))
 
-test: venv ## every test, from nothing (about 25 minutes on 2 cores)
+test: venv ## every test, from nothing (15 to 25 minutes on 2 cores)
 	@tests/run
 
 test-long: venv ## what takes longer: a room of 16 PCs; every fault, by both drivers, and more of them; a NAS; images from elsewhere; a room without internet
