@@ -85,7 +85,7 @@ def test_ssh_knows_workers_by_name_and_address(node, tmp_path, subnet, pattern):
     for name in ("alice", "10.213.1.5") if subnet == "10.213.1.0/24" else ():
         said = subprocess.run(["ssh", "-G", "-F", config, name], capture_output=True, text=True, check=True).stdout
         assert "hostname 10.213.1.5\n" in said and "port 2222\n" in said
-        assert "stricthostkeychecking true" in said and "connecttimeout 10\n" in said
+        assert "stricthostkeychecking true" in said and "connecttimeout 15\n" in said
     elsewhere = subprocess.run(["ssh", "-G", "-F", config, "github.com"], capture_output=True, text=True, check=True).stdout
     assert "port 22\n" in elsewhere
 
@@ -183,11 +183,25 @@ def test_of_a_worker_and_its_successor_the_successor_counts(node, monkeypatch, t
     hosts = node.HostFile("mpi_worker", SUBNET, "openmpi")
     old, new = "10.213.1.6", "10.213.1.5"
     monkeypatch.setattr(node, "greeting", lambda address: None if address in silent else _hostfile.Host(address, "alice", 2))
-    for listed, silent, address in [({old}, {}, old), ({old, new}, {}, new), ({new}, {old}, new), ({old, new}, {}, old), ({old}, {new}, old)]:
+    for listed, silent, address in [
+        ({old}, {}, old), ({old, new}, {}, new), ({old, new}, {new}, old), ({old, new}, {}, new),
+        ({old, new}, {old}, new), ({new}, {old}, new), ({new}, {new}, new),
+    ]:
         monkeypatch.setattr(node, "addresses", lambda service, subnet, listed=listed: listed)
         hosts.look()
         assert (tmp_path / "hostfile").read_text() == f"{address} slots=2 # alice\n"
         assert f"HostName {address}\n" in (tmp_path / "ssh_config").read_text()
+
+
+def test_an_address_may_become_another_pcs(node, monkeypatch, tmp_path):
+    """Never unlisted meanwhile: alice's 5 is bob's, whose old 6 is gone, and she has 7."""
+    hosts = node.HostFile("mpi_worker", SUBNET, "openmpi")
+    for workers in ({"5": "alice", "6": "bob"}, {"5": "bob", "7": "alice"}, {"5": "bob", "7": "alice"}):
+        listed = {f"10.213.1.{octet}": pc for octet, pc in workers.items()}
+        monkeypatch.setattr(node, "addresses", lambda service, subnet, listed=listed: set(listed))
+        monkeypatch.setattr(node, "greeting", lambda address, listed=listed: _hostfile.Host(address, listed[address], 2) if address in listed else None)
+        hosts.look()
+    assert (tmp_path / "hostfile").read_text() == "10.213.1.5 slots=2 # bob\n10.213.1.7 slots=2 # alice\n"
 
 
 @pytest.mark.parametrize(("answers", "ends"), [([set(), {"10.213.1.6"}, {"10.213.1.5"}], False), ([set(), {"10.213.1.6"}], True)])
